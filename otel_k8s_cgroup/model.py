@@ -1,0 +1,110 @@
+"""The exporter's types: plain, immutable, with the unit in each field's name. No I/O here.
+
+``None`` means that the kernel (or the API) does not say; it stays None all the way to "no point".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRetrieval:
+    """How the token of the Kubernetes API is had; the fields behind ``method`` matter only where it uses them."""
+
+    method: Literal["auto", "file", "kubectl", "none"] = "auto"
+    file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    service_account: str = "alumet-reader"
+    namespace: str = "alumet"
+
+
+@dataclass(frozen=True, slots=True)
+class PodSource:
+    """Who tells which pods the node has; ``file`` is the path of a PodList (JSON) where ``method`` is ``"file"``."""
+
+    method: Literal["api", "kubelet", "file"] = "api"
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpTarget:
+    """Where and how metrics are sent, all of the standard's variables resolved.
+
+    Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+    """
+
+    protocol: Literal["grpc", "http/protobuf"]
+    endpoint: str
+    """A whole URL. gRPC: scheme and authority, no path. HTTP: as it is posted to, ``/v1/metrics`` included."""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Lower-case names. Not in the repr: they carry credentials."""
+    timeout_seconds: float = 10.0
+    compression: Literal["none", "gzip"] = "none"
+    certificate_file: str | None = None
+    client_certificate_file: str | None = None
+    client_key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod as the Kubernetes API tells it."""
+
+    uid: str
+    """``metadata.uid``: the identity that is exported as ``k8s.pod.uid``."""
+    name: str
+    namespace: str
+    node: str
+    start_time: str | None
+    """``status.startTime``, RFC 3339, as the API wrote it."""
+    cgroup_uid: str
+    """The uid in its cgroup path: ``uid``, or the annotation ``kubernetes.io/config.hash`` of a static (mirror) pod."""
+
+
+class Stats(NamedTuple):
+    """What one reading of a pod's cgroup says, in the same units for v1 and v2.
+
+    CPU: cumulative nanoseconds. Memory: bytes. A NamedTuple because one is made for every pod and tick, and a frozen
+    dataclass costs four times as much to make.
+    """
+
+    cpu_usage_ns: int | None = None
+    """v2 ``cpu.stat`` ``usage_usec`` × 1000; v1 ``cpuacct.usage``."""
+    cpu_system_ns: int | None = None
+    cpu_user_ns: int | None = None
+    memory_usage_bytes: int | None = None
+    """v2 ``memory.current``; v1 ``memory.usage_in_bytes``."""
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    kernel_stack_bytes: int | None = None
+    pagetables_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """From where a cgroup's CPU time counts: one object for each cgroup that was found, told apart by identity.
+
+    A pod that was born while the exporter runs counts from zero, at the time of the last look that did not see it; one
+    that was there before counts from its first reading.
+    """
+
+    born: bool
+    mono_ns: int
+    stats: Stats
+    """Its first reading; of one that was born, all counters are 0."""
+
+
+class Reading(NamedTuple):
+    """One reading of one pod's cgroup."""
+
+    cgroup_uid: str
+    path: str
+    """Below the hierarchy's root, with its leading ``/``."""
+    origin: Origin
+    mono_ns: int
+    """When the CPU time was read, on the monotonic clock."""
+    stats: Stats
+    cpu_usage_percent: float | None
+    """100 × CPU time ÷ time since the reading before; one core used fully is 100. None at a first reading."""
+    cpu_system_percent: float | None
+    cpu_user_percent: float | None
