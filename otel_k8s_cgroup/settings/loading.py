@@ -1,0 +1,167 @@
+"""Where settings are found, and in which order: flags, environment, file, defaults."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import PydanticBaseSettingsSource
+
+from otel_k8s_cgroup.settings.file import read_file
+from otel_k8s_cgroup.settings.given import Given, joined, refusal, unknown
+from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, rows
+from otel_k8s_cgroup.settings.otlp import from_environment
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
+
+    from otel_k8s_cgroup.errors import SettingsError
+
+_ENVIRONMENT_PREFIX = "OTEL_K8S_CGROUP_"
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+# Kubernetes sets these in every pod for each service, and a service may well be called otel-k8s-cgroup:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+
+
+class _Place(PydanticBaseSettingsSource):
+    """One place where settings are found; ``find`` is told what the places before it have."""
+
+    def __init__(self, find: Callable[[Mapping[str, Given]], Mapping[str, Given]]) -> None:
+        super().__init__(Settings)
+        self._find = find
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Given | None, str, bool]:
+        """What is found for one field, if anything."""
+        key = field.alias or field_name
+        return self._find(self.current_state).get(key), key, False
+
+    def __call__(self) -> dict[str, Any]:
+        """What is found, by key."""
+        return dict(self._find(self.current_state))
+
+
+def _always(found: Mapping[str, Given]) -> Callable[[Mapping[str, Given]], Mapping[str, Given]]:
+    return lambda _before: found
+
+
+def load(
+    *,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    config_file: str | None,
+    hostname: Callable[[], str] = socket.gethostname,
+    service_account_dir: Path = _SERVICE_ACCOUNT,
+) -> Settings:
+    """The settings: of each key the flag's value, else the environment's, else the file's, else the default.
+
+    ``flags`` is what `flags_from` gives. The variables ``OTEL_EXPORTER_OTLP_*`` stand between ours and the file. What
+    an Alumet file holds beside our settings is told in one line of the log. Raises `SettingsError`, a line a problem.
+    """
+    fixed = (
+        _from_flags(flags),
+        _from_environ(environ),
+        from_environment(environ),
+        {} if config_file is None else read_file(config_file, environ, rows()),
+    )
+    places = (
+        *(_Place(_always(found)) for found in fixed),
+        _Place(lambda found: _defaults(found, environ, hostname, service_account_dir)),
+    )
+    try:
+        return Settings(places)
+    except ValidationError as error:
+        raise joined(_refusals(error)) from None
+
+
+def _refusals(error: ValidationError) -> Sequence[SettingsError]:
+    """A default is wrong only where what it is made of is, which has a line of its own."""
+    items = error.errors(include_url=False)
+    return [
+        refusal(str(item["loc"][0]), item["input"], str(item["ctx"]["error"]))
+        for item in items
+        if item["input"].where != DEFAULT
+    ]
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, Given]:
+    known = {_flag(key) for key in rows()}
+    problems = [unknown(_flag(key), "flag", known) for key in flags if _flag(key) not in known]
+    if problems:
+        raise joined(problems)
+    return {key: Given(value, f"flag {_flag(key)}") for key, value in flags.items()}
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Given]:
+    """Ours alone. An empty variable is none, as the standard has it for its own."""
+    key_of = {_ENVIRONMENT_PREFIX + key.upper(): key for key in rows()}
+    ours = {name: text.strip() for name, text in environ.items() if name.startswith(_ENVIRONMENT_PREFIX)}
+    given = {name: text for name, text in ours.items() if text}
+    problems = [
+        unknown(name, "environment", key_of)
+        for name in given
+        if name not in key_of and _SERVICE_LINK.fullmatch(name.removeprefix(_ENVIRONMENT_PREFIX)) is None
+    ]
+    if problems:
+        raise joined(problems)
+    return {key_of[name]: Given(text, f"environment {name}") for name, text in given.items() if name in key_of}
+
+
+def _defaults(
+    found: Mapping[str, Given], environ: Mapping[str, str], hostname: Callable[[], str], service_account_dir: Path
+) -> dict[str, Given]:
+    """The defaults that hang on the machine or on other settings."""
+    if name := environ.get("NODE_NAME", "").strip():
+        node = Given(name, "environment NODE_NAME")
+    else:
+        # The kubelet names its node so: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetesiohostname
+        node = Given(hostname().strip().lower(), "host name")
+    if host := environ.get("KUBERNETES_SERVICE_HOST", "").strip():
+        port = environ.get("KUBERNETES_SERVICE_PORT", "").strip() or "443"
+        api = Given(f"https://{f'[{host}]' if ':' in host else host}:{port}", "environment KUBERNETES_SERVICE_HOST")
+    else:
+        api = Given("http://127.0.0.1:8080", DEFAULT)
+    defaults = {
+        "k8s_node": node,
+        "k8s_api_url": api,
+        "export_interval": Given(found.get("poll_interval", Given(POLL_INTERVAL, DEFAULT)).value, DEFAULT),
+        "kubelet_url": Given(f"https://{found.get('k8s_node', node).value}:10250", DEFAULT),
+    }
+    if str(found.get("k8s_api_url", api).value).startswith("https://"):
+        ca_file = service_account_dir / "ca.crt"
+        with contextlib.suppress(OSError):  # a directory above that one may not look into: not there
+            if ca_file.is_file():
+                defaults["k8s_ca_file"] = Given(str(ca_file), "service account")
+    return defaults
+
+
+# --- flags ----------------------------------------------------------------------------------------------------------
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting: ``--k8s-node`` for ``k8s_node``. A boolean's ``--x`` alone means true."""
+    group = parser.add_argument_group(
+        "settings", f"each also as environment variable {_ENVIRONMENT_PREFIX}K8S_NODE, … and in the configuration file"
+    )
+    for key, field in rows().items():
+        extra: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        meaning = (field.description or "").replace("%", "%%")
+        group.add_argument(_flag(key), dest=key, metavar="VALUE", help=meaning, **extra)
+
+
+def flags_from(namespace: argparse.Namespace) -> dict[str, object]:
+    """The settings that flags gave, for `load`."""
+    given = vars(namespace)
+    return {key: given[key] for key in rows() if given.get(key) is not None}
