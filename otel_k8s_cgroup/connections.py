@@ -1,0 +1,163 @@
+"""HTTP connections: verified TLS, keep-alive probes, and sockets that another thread can wake.
+
+The only part that knows requests' and urllib3's insides, and only their documented points for subclasses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A peer that is gone without a word (a node that lost power, a NAT that forgot us) is noticed after 30 + 3 × 10 s also
+# where nothing is due to be read. client-go does the same by HTTP/2 pings.
+_KEEPALIVE = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)  # macOS has no TCP_KEEPIDLE
+    ),
+]
+
+
+class OpenSockets:
+    """Every socket that is connected, so that ``wake`` ends whatever a thread waits for on one of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.ended = False
+
+    def add(self, sock: object) -> None:
+        """Of a connection that was just made. After ``wake`` it is of no use any more."""
+        with self._lock:
+            # TLS inside a TLS proxy has a wrapper here that is no socket; it can only run into its time limit.
+            if isinstance(sock, socket.socket):
+                self._sockets.add(sock)
+                if self.ended:
+                    _shut(sock)
+
+    def wake(self) -> None:
+        """Reads end as if the peer had closed, on these connections and, until ``renew``, on all later ones."""
+        with self._lock:
+            self.ended = True
+            for sock in list(self._sockets):
+                _shut(sock)
+
+    def renew(self) -> None:
+        """Connections that are made from here on are of use again."""
+        with self._lock:
+            self.ended = False
+
+    @contextlib.contextmanager
+    def deadline(self, seconds: float) -> Iterator[threading.Event]:
+        """Wakes after ``seconds``, however much the peer has sent by then; yields whether that has happened.
+
+        A time limit of requests' holds for one read, so a peer that sends a byte now and then would hold us for ever.
+        (Not bounded: the look-up of a name, which has time limits of its own.)
+        """
+        passed = threading.Event()
+
+        def wake() -> None:
+            passed.set()
+            self.wake()
+
+        timer = threading.Timer(seconds, wake)
+        timer.name, timer.daemon = "deadline", True
+        timer.start()
+        try:
+            yield passed
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it ended by itself
+        # Not SSLSocket.shutdown: that takes the TLS state away under the thread that reads.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, *args: Any, open_sockets: OpenSockets, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open_sockets = open_sockets
+
+    def connect(self) -> None:
+        super().connect()
+        self._open_sockets.add(self.sock)
+
+
+class _TlsConnection(HTTPSConnection):
+    _twin: socket.socket | None = None
+
+    def __init__(self, *args: Any, open_sockets: OpenSockets, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open_sockets = open_sockets
+
+    def _new_conn(self) -> socket.socket:
+        # While the TLS handshake goes on, its socket is out of reach: it is made from this one, which ends with that.
+        sock = super()._new_conn()
+        self._twin = sock.dup()
+        self._open_sockets.add(self._twin)
+        return sock
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        finally:
+            if self._twin is not None:
+                self._twin.close()
+                self._twin = None
+        self._open_sockets.add(self.sock)
+
+
+class Adapter(HTTPAdapter):
+    """``tls`` alone decides which certificates are good (None: plain http only); nothing is retried here."""
+
+    def __init__(self, tls: ssl.SSLContext | None, open_sockets: OpenSockets) -> None:
+        self._tls = tls
+        self._open_sockets = open_sockets
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, socket_options=_KEEPALIVE, **kwargs)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._tls, socket_options=_KEEPALIVE, **kwargs)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: requests would add its own bundle of public CAs to those that ``tls`` trusts."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        kind = _TlsConnection if pool.scheme == "https" else _Connection
+        # urllib3 documents ConnectionCls as the class to make connections by; it is only ever called.
+        pool.ConnectionCls = functools.partial(kind, open_sockets=self._open_sockets)
+        return pool
+
+
+def tls_context(ca_pem: str | None) -> ssl.SSLContext:
+    """Server certificates must be signed by ``ca_pem`` (None: by a CA of the system's) and be for the host asked for.
+
+    Raises ssl.SSLError or ValueError where ``ca_pem`` holds no certificate.
+    """
+    if ca_pem is not None and not ca_pem.strip():
+        raise ValueError("it is empty")  # which create_default_context would take for "the system's"
+    context = ssl.create_default_context(cadata=ca_pem)
+    # Python 3.13 asks for extensions (authority key identifier) that the CAs of many clusters do not have; what
+    # VERIFY_DEFAULT checks is what every other Kubernetes client checks.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context

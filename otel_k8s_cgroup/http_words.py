@@ -1,0 +1,113 @@
+"""What goes wrong between us and a server, as one line for a user. What others wrote is quoted and cut."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+import requests
+import urllib3
+
+TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+"""All that requests and urllib3 raise; ValueError is what they let through of a malformed answer."""
+
+_QUOTED_CHARACTERS = 300
+_NAME_MISMATCH = {62, 64}
+"""X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
+
+
+class Peer(NamedTuple):
+    """Who is spoken to, in a user's words."""
+
+    setting: str
+    """That names its address: ``k8s_api_url``."""
+    program: str
+    """``the API server``."""
+    ca: str
+    """What its certificate is held to: ``the system's CAs``."""
+    ca_remedy: str
+    """``set k8s_ca_file to the CA of the cluster``."""
+
+
+class Why(NamedTuple):
+    """Why there is no answer: a word to count by, and a sentence."""
+
+    cause: str
+    text: str
+
+
+def quoted(text: str) -> str:
+    """``text`` of somebody else's on one line, in quotes, cut where it is long."""
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…")
+
+
+def retry_after_seconds(header: str | None, now: float) -> float | None:
+    """Seconds to wait of a ``Retry-After`` (RFC 9110: seconds, or a date); None where there is none or it is malformed.
+
+    ``now``: wall-clock seconds.
+    """
+    if header is None:
+        return None
+    header = header.strip()
+    if header.isascii() and header.isdecimal():
+        return float(header[:18])
+    try:
+        moment = parsedate_to_datetime(header)
+        # A date without a zone is GMT: HTTP knows no other.
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def why_unreachable(error: BaseException, peer: Peer, seconds: float) -> Why:
+    """The cause behind requests' and urllib3's wrappings; ``seconds`` is the time limit that held."""
+    causes = list(_causes(error))
+    through = "the proxy of HTTPS_PROXY: " if any(isinstance(e, requests.exceptions.ProxyError) for e in causes) else ""
+    for cause in reversed(causes):
+        why = _why(cause, peer)
+        if why is not None:
+            return Why(why.cause, through + why.text)
+    if any(isinstance(e, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for e in causes):
+        return Why("timeout", f"{through}no answer within {seconds:g} s")
+    innermost = causes[-1]
+    return Why("broken", f"{through}the connection broke: {type(innermost).__name__} {quoted(str(innermost))}")
+
+
+def _why(cause: BaseException, peer: Peer) -> Why | None:  # noqa: PLR0911 - a table: one return a row
+    setting = peer.setting
+    match cause:
+        case ssl.SSLCertVerificationError() if cause.verify_code in _NAME_MISMATCH:
+            return Why("TLS", f"its certificate is for another name: {cause.verify_message}; is {setting} right?")
+        case ssl.SSLCertVerificationError():
+            return Why(
+                "TLS",
+                f"its certificate is not signed by a CA we trust ({peer.ca}): {cause.verify_message}; {peer.ca_remedy}",
+            )
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE" | "HTTP_REQUEST"):
+            return Why("TLS", f"it does not speak TLS there; does {setting} mean http://, or another port?")
+        case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:
+            return Why("TLS", f"it ends the TLS handshake ({reason}); does it want a client certificate, or another?")
+        case socket.gaierror():
+            return Why("DNS", f"its name does not resolve ({cause.strerror}); is {setting} right?")
+        case ConnectionRefusedError():
+            return Why("refused", f"connection refused; is {setting} right, and does {peer.program} run there?")
+        case urllib3.exceptions.ConnectTimeoutError():
+            return Why(
+                "timeout",
+                f"no connection within the time limit; is {setting} right, and does a firewall let us through?",
+            )
+    return None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """``error`` and its causes, outermost first: requests keeps causes in ``args``, urllib3 in ``reason``."""
+    found: list[BaseException] = []
+    following: object = error
+    while isinstance(following, BaseException) and following not in found:
+        found.append(following)
+        inner = [following.__cause__, getattr(following, "reason", None), *following.args, following.__context__]
+        following = next((each for each in inner if isinstance(each, BaseException)), None)
+    return found

@@ -1,0 +1,23 @@
+"""The Kubernetes side: tokens, the API's HTTP, and which pods the node has."""
+
+from __future__ import annotations
+
+from .client import ApiClient, Permission
+from .credentials import Credentials
+from .pods import KUBELET_PODS, PodStats, PodWatcher, kubelet_url, open_pods
+from .watch import LIST, PODS, WATCH, WatchTimes
+
+__all__ = [
+    "KUBELET_PODS",
+    "LIST",
+    "PODS",
+    "WATCH",
+    "ApiClient",
+    "Credentials",
+    "Permission",
+    "PodStats",
+    "PodWatcher",
+    "WatchTimes",
+    "kubelet_url",
+    "open_pods",
+]

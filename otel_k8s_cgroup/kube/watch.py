@@ -1,0 +1,207 @@
+"""A node's pods from the Kubernetes API: list, then resume one stream after another.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ (watches, bookmarks, 410 Gone, continue tokens,
+``resourceVersion=0``: from the API server's cache, which spares etcd).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, MalformedObject, TokenError
+from otel_k8s_cgroup.http_words import quoted
+
+from .client import Permission
+from .objects import parse_event, parse_page, parse_status, parse_version
+from .retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .client import ApiClient
+    from .store import PodStore
+
+PODS = "/api/v1/pods"
+LIST = Permission("list", "pods")
+WATCH = Permission("watch", "pods")
+
+# From the cache; then what the API asks for after a 410 (the pages are of a state that it has dropped): consistent; and
+# last in one answer, which cannot expire half-way.
+_LIST_TRIES: tuple[Mapping[str, str], ...] = ({"resourceVersion": "0", "limit": "500"}, {"limit": "500"}, {})
+_MAX_PAGES = 200
+_FAILURES_BEFORE_LIST = 3
+"""Streams that fail in a row (a line that is too long, a server that will not resume) before a new list."""
+_POLLS_BETWEEN_WATCHES = 30
+"""Where watching is not allowed: how often the pods are listed before a watch is tried again."""
+_SHORT_SECONDS = 1.0
+"""A stream that ends sooner and empty did not work (client-go's rule for "very short watch")."""
+
+
+class WatchTimes(NamedTuple):
+    """``poll_seconds``: between two lists where there is no watch. ``watch_seconds``: the least time after which the
+    server is asked to end a stream (twice that at most, at random, to spread the nodes' requests). ``grace_seconds``: a
+    stream that is silent for longer than that beyond its end is half-open. ``start_seconds``: the first list is asked
+    for within that time, at random: nobody notices it who starts one agent, and the API server does when all start."""
+
+    poll_seconds: float = 10.0
+    watch_seconds: float = 300.0
+    grace_seconds: float = 30.0
+    start_seconds: float = 0.5
+
+
+class ApiPods:
+    """``list`` and ``follow`` by turns keep a PodStore at what the API says."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        stopping: threading.Event,
+        wait: Callable[[float], object],
+        jitter: Callable[[], float],
+        clock: Callable[[], float],
+        times: WatchTimes,
+    ) -> None:
+        self.client = api
+        self._stopping = stopping
+        self._wait = wait
+        self._jitter = jitter
+        self._clock = clock
+        self._times = times
+        # A stream that breaks is everyday; it is worth a word once not even a new list helps.
+        self._watching = Retry("watch the pods", wait=wait, jitter=jitter, tolerated=_FAILURES_BEFORE_LIST)
+        self._version: str | None = None
+        self._gone_in_a_row = 0
+        self._polls_left = 0
+        self._lock = threading.Lock()
+        self._restarts: Counter[str] = Counter()
+
+    @property
+    def watch_restarts(self) -> Mapping[str, int]:
+        """How many streams ended by reason: closed, gone, denied, malformed, status, token or unreachable."""
+        with self._lock:
+            return dict(self._restarts)
+
+    def list(self, store: PodStore) -> None:
+        """All pods of the node, in pages. Raises KubeError; ``store`` is as it was then."""
+        # After a second 410 the cache itself is behind; only then etcd is asked.
+        tries = _LIST_TRIES if self._gone_in_a_row < 2 else _LIST_TRIES[1:]
+        for query in tries:
+            try:
+                store.replace(self._objects(query, store.node))
+            except ApiStatusError as error:
+                if error.status != 410 or query is tries[-1]:
+                    raise
+            else:
+                return
+
+    def follow(self, store: PodStore) -> None:
+        """Resumes until the list has to be had anew; where watching is not allowed, only waits for when that is due."""
+        if self._polls_left > 0:
+            self._polls_left -= 1
+            self._wait(self._times.poll_seconds)
+            return
+        while not self._stopping.is_set():
+            if not self._resume(store) or self._watching.failures >= _FAILURES_BEFORE_LIST:
+                return
+
+    def _resume(self, store: PodStore) -> bool:
+        """One stream and what its end means: whether the next one may go on from where it ended."""
+        try:
+            self._stream(store)
+        except KubeError as error:
+            if self._stopping.is_set():
+                return False
+            reason = _reason(error)
+            self._restarted(reason)
+            if reason == "denied":
+                self._polls_left = _POLLS_BETWEEN_WATCHES
+                self._watching.say(error, f"the pods are listed every {self._times.poll_seconds:g} s instead")
+                self._wait(self._times.poll_seconds)
+                return False
+            self._gone_in_a_row = self._gone_in_a_row + 1 if reason == "gone" else 0
+            self._watching.failed(error)
+            return reason != "gone"
+        self._restarted("closed")
+        return True
+
+    def _stream(self, store: PodStore) -> None:
+        """One stream, from ``_version`` on, until the server closes it in order. Raises KubeError."""
+        seconds = max(1, round(self._times.watch_seconds * (1 + self._jitter())))
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)} | _of(store.node)
+        if self._version is not None:
+            query["resourceVersion"] = self._version
+        with self.client.lines(PODS, query, WATCH, idle_seconds=seconds + self._times.grace_seconds) as lines:
+            opened, empty = self._clock(), True
+            try:
+                for line in lines:
+                    self._apply(line, store)
+                    self._worked()
+                    empty = False
+            finally:
+                # However it ends: one that was open for a while was a good one, though on a quiet node nothing came.
+                if self._clock() - opened >= _SHORT_SECONDS:
+                    self._worked()
+                    empty = False
+        if empty:
+            raise ApiUnreachable(self.client.base_url + PODS, "the watch was closed at once, with nothing in it")
+
+    def _worked(self) -> None:
+        self._watching.worked()
+        self._gone_in_a_row = 0
+
+    def _apply(self, line: bytes, store: PodStore) -> None:
+        url = self.client.base_url + PODS
+        kind, obj = parse_event(line, url)
+        match kind:
+            case "ADDED" | "MODIFIED":
+                store.put(obj)
+            case "DELETED":
+                store.remove(obj)
+            case "BOOKMARK":
+                pass
+            case "ERROR":
+                code, message = parse_status(obj)
+                raise ApiStatusError(url, code, f"the watch ended with an error: {quoted(message)}")
+            case _:
+                store.skip(MalformedObject(f"{url}: an event of unknown type {quoted(kind)}"))
+        self._version = parse_version(obj) or self._version
+
+    def _objects(self, query: Mapping[str, str], node: str) -> Iterator[object]:
+        """What the list has, page by page, so that no more than one page is held as JSON."""
+        where = self.client.base_url + PODS
+        params = dict(query) | _of(node)
+        for _ in range(_MAX_PAGES):
+            page = parse_page(self.client.get_json(PODS, params, LIST), where)
+            yield from page.items
+            if page.continue_token is None:
+                self._version = page.resource_version
+                return
+            # The API takes no resourceVersion beside a continue token, which has one in it.
+            params = {"limit": query.get("limit", "500"), "continue": page.continue_token} | _of(node)
+        raise MalformedObject(f"{where}: the list goes on after {_MAX_PAGES} pages")
+
+    def _restarted(self, reason: str) -> None:
+        with self._lock:
+            self._restarts[reason] += 1
+
+
+def _of(node: str) -> dict[str, str]:
+    return {"fieldSelector": f"spec.nodeName={node}"}
+
+
+def _reason(error: KubeError) -> str:
+    match error:
+        case ApiStatusError(status=410):
+            return "gone"
+        case ApiStatusError(status=403 | 405):
+            return "denied"
+        case ApiStatusError():
+            return "status"
+        case MalformedObject():
+            return "malformed"
+        case TokenError():
+            return "token"
+    return "unreachable"

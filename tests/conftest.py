@@ -1,0 +1,21 @@
+"""What all tests share: an environment that holds nothing of the machine's that the program would read."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+# The standard's and our own variables, those of a pod, and those that requests and gRPC take proxies and CAs from.
+_READ_BY_THE_PROGRAM = re.compile(
+    r"OTEL_.*|NODE_NAME|KUBERNETES_.*|KUBECONFIG|(?i:(http|https|grpc|no|all)_proxy)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+)
+
+# Assertions of modules that are not test files by name show their values too.
+pytest.register_assert_rewrite("tests.kernel.scenarios")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in [name for name in os.environ if _READ_BY_THE_PROGRAM.fullmatch(name)]:
+        del os.environ[name]

@@ -1,0 +1,106 @@
+"""Streams of the API client, and the end of whatever hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_k8s_cgroup.errors import ApiUnreachable, MalformedObject
+from otel_k8s_cgroup.kube import LIST, PODS, WATCH, ApiClient
+from tests.fakes.kube_api import Exchange, KubeApi, stream
+
+from .support import client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tests.fakes.kube_api import Verb
+
+
+def _lines(api: ApiClient, idle_seconds: float = 10.0) -> AbstractContextManager[Iterator[bytes]]:
+    return api.lines(PODS, {"watch": "true"}, WATCH, idle_seconds=idle_seconds)
+
+
+def test_lines_come_as_soon_as_they_are_there(api: KubeApi) -> None:
+    """Though the stream goes on: a line in three pieces, two lines in one piece, an empty one, one without an end."""
+    pieces = [b'{"a"', b":", b"1}\n", b"2\n3\n", b"\r\n", b"4"]
+    api.on("watch", stream(*pieces, then=Exchange.hang), stream(*pieces))
+    mine = client(api.url)
+    with _lines(mine) as lines:
+        assert [next(lines) for _ in range(3)] == [b'{"a":1}', b"2", b"3"]
+    with _lines(mine) as lines:
+        assert list(lines) == [b'{"a":1}', b"2", b"3", b"4"]
+    mine.close()
+
+
+def test_lines_of_a_server_that_does_not_chunk(api: KubeApi) -> None:
+    """HTTP/1.0 style: the body ends with the connection; still no line waits for the next."""
+
+    def play(exchange: Exchange) -> None:
+        exchange.raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n1\n")
+        exchange.hang()
+
+    api.on("watch", play)
+    mine = client(api.url)
+    with _lines(mine) as lines:
+        assert next(lines) == b"1"
+    mine.close()
+
+
+def test_a_line_that_is_too_long_ends_the_stream(api: KubeApi) -> None:
+    """max_line_bytes bounds what is kept of a line that never ends."""
+
+    def endless(exchange: Exchange) -> None:
+        exchange.stream_head()
+        while True:
+            exchange.chunk(b"x" * 10_000)
+
+    api.on("watch", endless)
+    mine = client(api.url, max_line_bytes=20_000)
+    with _lines(mine) as lines, pytest.raises(MalformedObject, match="over 20000 bytes"):
+        next(lines)
+    mine.close()
+
+
+def test_a_half_open_stream_ends(api: KubeApi) -> None:
+    """Nothing comes and nothing is closed: idle_seconds is the end of it."""
+    api.on("watch", stream(b"1\n", then=Exchange.hang))
+    mine = client(api.url)
+    with _lines(mine, idle_seconds=0.05) as lines:
+        assert next(lines) == b"1"
+        with pytest.raises(ApiUnreachable, match=r"no answer within 0\.05 s"):
+            next(lines)
+    mine.close()
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+@pytest.mark.parametrize("fixture", ["api", "tls_api"])
+def test_close_ends_what_hangs(request: pytest.FixtureRequest, ca_file: Path, fixture: str, verb: Verb) -> None:
+    """A request without an answer and a stream without a line end at once, and nothing more is sent after that."""
+    server: KubeApi = request.getfixturevalue(fixture)
+    server.on("list", Exchange.hang)
+    server.on("watch", stream(then=Exchange.hang))
+    mine = client(server.url, ca_file=str(ca_file) if fixture == "tls_api" else None)
+    ended = threading.Event()
+
+    def work() -> None:
+        with contextlib.suppress(ApiUnreachable):
+            if verb == "list":
+                mine.get_json(PODS, {}, LIST)
+            else:
+                with _lines(mine, idle_seconds=1000.0) as lines:
+                    next(lines)
+        ended.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    server.wait_for(verb, 1)
+    mine.close()
+    assert ended.wait(10)
+    with pytest.raises(ApiUnreachable, match="closed"):
+        mine.get_json(PODS, {}, LIST)
+    assert len(server.requests) == 1
