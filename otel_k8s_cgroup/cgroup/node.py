@@ -1,0 +1,191 @@
+"""All the pods' cgroups of one node: who is there, since when, and what they use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.cgroup.directories import PodDirectories, PodDirectory
+from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
+from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
+from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
+from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
+from otel_k8s_cgroup.model import Origin, Reading, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping
+
+    from otel_k8s_cgroup.cgroup.files import OpenFiles
+
+_ZERO = Stats(0, 0, 0)
+
+
+class _Tracked:
+    """A pod's cgroup that was found, its open files, and what its next reading is compared with."""
+
+    __slots__ = ("files", "origin", "path", "previous_ns", "previous_stats", "uid")
+
+    def __init__(self, uid: str, path: str, files: V1Cgroup | V2Cgroup, born_ns: int | None) -> None:
+        self.uid = uid
+        self.path = path
+        self.files = files
+        self.origin = None if born_ns is None else Origin(True, born_ns, _ZERO)
+        self.previous_ns = born_ns or 0
+        self.previous_stats = Stats() if born_ns is None else _ZERO
+
+    def read(self, now_ns: int, report: Callable[[CgroupError], None]) -> Reading:
+        stats = self.files.read(report)
+        if self.origin is None:
+            self.origin = Origin(False, now_ns, stats)
+        elapsed_ns = now_ns - self.previous_ns
+        was = self.previous_stats
+        self.previous_ns, self.previous_stats = now_ns, stats
+        return Reading(
+            self.uid,
+            self.path,
+            self.origin,
+            now_ns,
+            stats,
+            _percent(was[0], stats[0], elapsed_ns),
+            _percent(was[1], stats[1], elapsed_ns),
+            _percent(was[2], stats[2], elapsed_ns),
+        )
+
+
+def _percent(was_ns: int | None, is_ns: int | None, elapsed_ns: int) -> float | None:
+    if was_ns is None or is_ns is None or is_ns < was_ns or elapsed_ns <= 0:
+        return None
+    return 100.0 * (is_ns - was_ns) / elapsed_ns
+
+
+class NodeCgroups:
+    """The pods' cgroups below ``root`` (``/sys/fs/cgroup``, or any tree of the same shape). Not for several threads.
+
+    Args:
+        root: the mount of the hierarchy (v2), or the directory of the controllers' mounts (v1).
+        open_files: the bound on descriptors that stay open.
+        clock: monotonic nanoseconds.
+    """
+
+    def __init__(self, root: str, *, open_files: OpenFiles, clock: Callable[[], int]) -> None:
+        self._root = root.rstrip("/") or "/"
+        self._open_files = open_files
+        self._clock = clock
+        self._hierarchy: Hierarchy | None = None
+        self._directories: PodDirectories | None = None
+        self._pods: Mapping[str, PodDirectory] = {}
+        self._tracked: dict[str, _Tracked] = {}
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """What the root is.
+
+        Raises:
+            CgroupRootError: it is no cgroup root (now).
+        """
+        if self._hierarchy is None:
+            self._hierarchy = detect(self._root)
+        return self._hierarchy
+
+    @property
+    def found(self) -> dict[str, tuple[str, Origin | None]]:
+        """uid → path and origin of each cgroup that the last look found, also where it was not wanted.
+
+        The origin is None where it has not been read yet.
+        """
+        return {uid: (tracked.path, tracked.origin) for uid, tracked in self._tracked.items()}
+
+    def read(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> list[Reading]:
+        """One reading of each pod whose cgroup uid is in ``wanted``; ended ones are forgotten, silently.
+
+        A pod that is not wanted (yet: the API may not have told it) is read once where it was there before us, so that
+        its CPU time counts from then on.
+
+        Args:
+            wanted: the uids to read.
+            report: is given what could not be read; that figure is None, and nothing else is lost.
+
+        Raises:
+            CgroupRootError: the root is no cgroup root, or it was unmounted; the next call tries again.
+        """
+        directories = self._look(report)
+        clock = self._clock
+        readings: list[Reading] = []
+        for uid, tracked in list(self._tracked.items()):
+            is_wanted = uid in wanted
+            if is_wanted or tracked.origin is None:
+                try:
+                    reading = tracked.read(clock(), report)
+                except CgroupGone:
+                    again = self._read_again(tracked, report)
+                    if again is None:
+                        directories.ended(uid)
+                        continue
+                    reading = again
+                if is_wanted:
+                    readings.append(reading)
+        return readings
+
+    def close(self) -> None:
+        """Closes all files. What is read after that counts on from its first reading."""
+        for tracked in self._tracked.values():
+            tracked.files.close()
+        self._tracked.clear()
+        self._hierarchy = self._directories = None
+        self._pods = {}
+
+    def _read_again(self, ended: _Tracked, report: Callable[[CgroupError], None]) -> Reading | None:
+        """It ended. Where its directory is there all the same, that is a new cgroup of the same pod."""
+        self._forget(ended)
+        # The new one was not there yet when the old one was last read.
+        again = self._track(ended.uid, PodDirectory(ended.path, ended.previous_ns if ended.origin else None))
+        try:
+            return again.read(self._clock(), report)
+        except CgroupGone:
+            self._forget(again)
+            return None
+
+    def _look(self, report: Callable[[CgroupError], None]) -> PodDirectories:
+        """Takes up what was born since the last look and forgets what has ended."""
+        now_ns = self._clock()
+        try:
+            directories = self._same_root()
+            pods = directories.scan(now_ns, report)
+        except OSError as error:
+            self.close()
+            raise CgroupRootError(self._root, f"cannot be listed: {error.strerror}") from None
+        if pods is not self._pods:
+            for tracked in list(self._tracked.values()):
+                pod = pods.get(tracked.uid)
+                if pod is None or pod.path != tracked.path:
+                    self._forget(tracked)
+            for uid, pod in pods.items():
+                if uid not in self._tracked:
+                    self._track(uid, pod)
+            self._pods = pods
+        return directories
+
+    def _same_root(self) -> PodDirectories:
+        if self._directories is not None and not self._directories.is_same_root():
+            # What is there when a root comes back was not born meanwhile: it goes on from where it was.
+            self.close()
+        if self._directories is None:
+            self._directories = PodDirectories(self.hierarchy.listed, self._open_files)
+        return self._directories
+
+    def _track(self, uid: str, pod: PodDirectory) -> _Tracked:
+        hierarchy = self.hierarchy
+        files: V1Cgroup | V2Cgroup
+        if hierarchy.version == 2:
+            files = V2Cgroup(hierarchy.listed + pod.path, self._open_files)
+        else:
+            files = V1Cgroup(
+                hierarchy.cpu and hierarchy.cpu + pod.path,
+                hierarchy.memory and hierarchy.memory + pod.path,
+                self._open_files,
+            )
+        self._tracked[uid] = tracked = _Tracked(uid, pod.path, files, pod.absent_ns)
+        return tracked
+
+    def _forget(self, tracked: _Tracked) -> None:
+        tracked.files.close()
+        del self._tracked[tracked.uid]

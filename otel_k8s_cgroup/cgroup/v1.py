@@ -1,0 +1,133 @@
+"""cgroup v1: the files of a pod's directories, one a controller → Stats.
+
+Source: https://docs.kernel.org/admin-guide/cgroup-v1/cpuacct.html and
+https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (5.2 stat file).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.cgroup.files import INT64_MAX, StatFile, parse_flat_keyed
+from otel_k8s_cgroup.errors import CgroupError, CgroupGone, MalformedFile
+from otel_k8s_cgroup.model import Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_k8s_cgroup.cgroup.files import OpenFiles
+
+# ``cpuacct.stat`` counts in USER_HZ; the C library knows it (100 on every platform that Linux runs on today).
+_NS_PER_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
+_CPU_KEYS = (b"system", b"user")
+
+# As in v2: the kernel's order, in one search; the general parser decides where it does not match. What is found is the
+# first line that begins with `total_`, so that no such key can stand before these two.
+_MEMORY_STAT = re.compile(rb"\ntotal_(?:cache (\d{1,18})\ntotal_rss (\d{1,18})\n)?")
+_HIERARCHICAL_KEYS = (b"total_rss", b"total_cache")
+_PLAIN_KEYS = (b"rss", b"cache")
+
+
+class V1Cgroup:
+    """The files of one pod's cgroups; a directory is None where its controller is not mounted (not both)."""
+
+    __slots__ = (
+        "_cpu_usage",
+        "_memory_stat",
+        "_memory_usage",
+        "_ticks",
+        "_total_keys",
+        "_usage_system",
+        "_usage_user",
+        "_use_hierarchy",
+    )
+
+    def __init__(self, cpu_directory: str | None, memory_directory: str | None, open_files: OpenFiles) -> None:
+        def file(directory: str | None, name: str) -> StatFile | None:
+            return None if directory is None else StatFile(f"{directory}/{name}", open_files)
+
+        self._cpu_usage = file(cpu_directory, "cpuacct.usage")
+        self._usage_system = file(cpu_directory, "cpuacct.usage_sys")
+        self._usage_user = file(cpu_directory, "cpuacct.usage_user")
+        self._ticks = file(cpu_directory, "cpuacct.stat")
+        self._memory_usage = file(memory_directory, "memory.usage_in_bytes")
+        self._memory_stat = file(memory_directory, "memory.stat")
+        self._use_hierarchy = file(memory_directory, "memory.use_hierarchy")
+        self._total_keys: bool | None = None
+
+    def read(self, report: Callable[[CgroupError], None]) -> Stats:
+        """One reading. A figure that cannot be had is None, and why is given to ``report``.
+
+        Raises:
+            CgroupGone: the cgroup was removed.
+        """
+        usage, system, user = self._read_cpu(report)
+        try:
+            current = None if self._memory_usage is None else self._memory_usage.read_count(report)
+            anon, file = self._read_memory(report)
+        except CgroupGone:
+            # Each hierarchy has its own directory; a pod that lacks one still has the other's figures.
+            if self._cpu_usage is None:
+                raise
+            current = anon = file = None
+        return Stats(usage, system, user, current, anon, file)
+
+    def _read_cpu(self, report: Callable[[CgroupError], None]) -> tuple[int | None, int | None, int | None]:
+        if self._cpu_usage is None or self._usage_system is None or self._usage_user is None:
+            return None, None, None
+        usage = self._cpu_usage.read_count(report)
+        system = self._usage_system.read_count(report)
+        user = self._usage_user.read_count(report)
+        if system is None and user is None and self._ticks is not None and (data := self._ticks.read(report)):
+            # Kernels before 4.7 tell the kinds in ticks only.
+            in_ticks = parse_flat_keyed(data, _CPU_KEYS, self._ticks.path, report)
+            system, user = (_nanoseconds(ticks, self._ticks.path, report) for ticks in in_ticks)
+        return usage, system, user
+
+    def _read_memory(self, report: Callable[[CgroupError], None]) -> tuple[int | None, int | None]:
+        if self._memory_stat is None or (data := self._memory_stat.read(report)) is None:
+            return None, None
+        if self._total_keys is None:
+            self._total_keys = self._is_hierarchical()
+        if self._total_keys and (match := _MEMORY_STAT.search(data)) and not data.startswith(b"total_"):
+            cache, rss = match.groups()
+            if rss is not None:
+                return int(rss), int(cache)
+        keys = _HIERARCHICAL_KEYS if self._total_keys else _PLAIN_KEYS
+        rss_bytes, cache_bytes = parse_flat_keyed(data, keys, self._memory_stat.path, report)
+        return rss_bytes, cache_bytes
+
+    def _is_hierarchical(self) -> bool:
+        """With ``use_hierarchy`` = 0 the plain keys are what the kernel documents; where the file is no more, there is
+        only hierarchical accounting left.
+        """
+        if self._use_hierarchy is None:
+            return True
+        try:
+            # What is wrong with it shows in the files that are read each tick.
+            return self._use_hierarchy.read_count(lambda _error: None) != 0
+        finally:
+            self._use_hierarchy.close()
+
+    def close(self) -> None:
+        for file in (
+            self._cpu_usage,
+            self._usage_system,
+            self._usage_user,
+            self._ticks,
+            self._memory_usage,
+            self._memory_stat,
+        ):
+            if file is not None:
+                file.close()
+
+
+def _nanoseconds(ticks: int | None, path: str, report: Callable[[CgroupError], None]) -> int | None:
+    if ticks is None:
+        return None
+    if ticks > INT64_MAX // _NS_PER_TICK:
+        report(MalformedFile(path, str(ticks), f"at most {INT64_MAX // _NS_PER_TICK} ticks are expected"))
+        return None
+    return ticks * _NS_PER_TICK
