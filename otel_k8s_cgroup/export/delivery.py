@@ -1,0 +1,312 @@
+"""Waiting readings → requests, and what became of them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
+from otel_k8s_cgroup.export.encode import PodEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from otel_k8s_cgroup.export.ledger import Bases, Entry, Ledger, Series, Step
+    from otel_k8s_cgroup.export.queue import ReadingQueue
+    from otel_k8s_cgroup.export.transport import Transport
+    from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.model import Pod
+
+_log = logging.getLogger(__name__)
+
+# gRPC receivers refuse messages over 4 MiB unless told otherwise; what the frame and its headers add is far less than
+# the difference.
+REQUEST_BYTES = 4 * 1024 * 1024 - 64 * 1024
+
+SMALLEST_REQUEST_BYTES = 16 * 1024
+
+# Several ticks that waited go together, but not so many that their messages fill the memory (about 1 kB a point).
+_ENTRIES_AT_ONCE = 1024
+
+_FIRST_BACKOFF_SECONDS = 1.0
+_LAST_BACKOFF_SECONDS = 10.0
+_LONGEST_RETRY_AFTER_SECONDS = 300.0
+
+
+def about_one() -> float:
+    """A random factor, so that a cluster's nodes do not all come back at once."""
+    return random.uniform(0.8, 1.2)  # noqa: S311 no secret depends on it
+
+
+@dataclass(slots=True)
+class ExportStats:
+    """What became of the points, since the start. Nanoseconds are of the first counter: the pods' whole CPU time."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    """By result: ``ok``, or the error's cause."""
+    points_sent: int = 0
+    """Taken by the receiver, for all that it said."""
+    points_rejected: int = 0
+    """Taken back by the receiver in an answer that was otherwise a success."""
+    points_dropped: int = 0
+    """Of the readings that were dropped …"""
+    readings_dropped: int = 0
+    """… because the queue was full or the receiver will never take them. Their gauges are lost; their CPU time is in
+    the pod's next delta …"""
+    readings_lost: int = 0
+    """… but for these: the last ones of pods that have ended."""
+    folded_ns: int = 0
+    """CPU time that arrived with a later reading than the one that read it, because that one was dropped."""
+    lost_ns: int = 0
+    """CPU time of the readings that were lost."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The readings of one pod that go into one request."""
+
+    series: Series
+    entries: list[Entry]
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A group in a request, and what holds once the request has arrived."""
+
+    group: _Group
+    steps: list[Step]
+    after: Bases
+    points: int
+
+
+class Delivery:
+    """Takes what waits, makes requests of it and settles them. Without a thread of its own; not for several threads.
+
+    Args:
+        transport: sends a request.
+        metrics: the table.
+        queue: what waits.
+        ledger: makes the deltas.
+        stats: is kept up to date.
+        point_attributes: see ``PodEncoder``, as ``prefix`` and ``suffix``.
+        own_metrics: gives the exporter's own metrics as a request, which joins the last one of each ``deliver``; what
+            becomes of them costs nothing else, and they are not kept.
+        request_bytes: the bound on a request; it shrinks where the receiver wants less.
+        jitter: a factor about 1, for the backoff.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        metrics: Sequence[Metric],
+        queue: ReadingQueue,
+        ledger: Ledger,
+        *,
+        stats: ExportStats,
+        point_attributes: bool,
+        prefix: str = "",
+        suffix: str = "",
+        own_metrics: Callable[[], bytes] | None = None,
+        request_bytes: int = REQUEST_BYTES,
+        jitter: Callable[[], float] = about_one,
+    ) -> None:
+        self._transport = transport
+        self._metrics = metrics
+        self._queue = queue
+        self._stats = stats
+        self._ledger = ledger
+        self._point_attributes = point_attributes
+        self._prefix = prefix
+        self._suffix = suffix
+        self._own_metrics = own_metrics
+        self._request_bytes = request_bytes
+        self._jitter = jitter
+        self._failures = 0
+        self._own_due = False
+        self._said: set[str] = set()
+        self._seen: set[str] = set()
+        self._accepted = False
+        self.settled = 0
+        """Readings that were delivered, since the start."""
+
+    def deliver(self) -> float | None:
+        """Sends all that waits. None when nothing is left, else the seconds after which to try again."""
+        self._own_due = self._own_metrics is not None
+        self._seen.clear()
+        self._accepted = False
+        while entries := self._queue.take(_ENTRIES_AT_ONCE):
+            groups = _grouped(entries)
+            while groups:
+                try:
+                    self._send_one(groups)
+                except ExportRetryable as error:
+                    self._queue.give_back(_in_order(groups))
+                    return self._backoff_seconds(error)
+        if own := self._own():
+            try:
+                self._send(own)
+            except ExportError as error:
+                self._log_once(error, "the exporter's own metrics are left out")
+        self._say_what_ended()
+        return None
+
+    def _send_one(self, groups: deque[_Group]) -> None:
+        """Takes from ``groups`` what fits one request; leaves there what was not settled."""
+        taken: list[_Sent] = []
+        chunks: list[bytes] = []
+        size = 0
+        while groups:
+            group = groups.popleft()
+            # The second half of a group that was split has to be counted from where the first arrives.
+            if taken and taken[-1].group.series is group.series:
+                groups.appendleft(group)
+                break
+            chunk, sent = self._encode(group)
+            if taken and size + len(chunk) > self._request_bytes:
+                groups.appendleft(group)
+                break
+            if len(chunk) > self._request_bytes and len(group.entries) > 1:
+                _split(group, groups)
+                continue
+            taken.append(sent)
+            chunks.append(chunk)
+            size += len(chunk)
+        body = b"".join(chunks)
+        try:
+            if body:
+                self._send_joined(body, last=not groups and not len(self._queue))
+        except ExportRetryable:
+            groups.extendleft(sent.group for sent in reversed(taken))
+            raise
+        except ExportTooLarge as error:
+            if size > SMALLEST_REQUEST_BYTES and (len(taken) > 1 or len(taken[0].group.entries) > 1):
+                self._log_once(error, "sending smaller ones from now on")
+                self._request_bytes = max(SMALLEST_REQUEST_BYTES, size // 2)
+                groups.extendleft(sent.group for sent in reversed(taken))
+            else:
+                self._give_up(taken, error)
+        except ExportRejected as error:
+            self._give_up(taken, error)
+        else:
+            for sent in taken:
+                self._settle(sent)
+
+    def _encode(self, group: _Group) -> tuple[bytes, _Sent]:
+        series = group.series
+        after = series.delivered
+        steps: list[Step] = []
+        for entry in group.entries:
+            step, after = self._ledger.step(after, entry)
+            steps.append(step)
+        chunk, points = self._encoder(series, series.pod).encode(steps)
+        return chunk, _Sent(group, steps, after, points)
+
+    def _encoder(self, series: Series, pod: Pod) -> PodEncoder:
+        encoder = series.encoder
+        if encoder is None or encoder.pod != pod or encoder.path != series.path:
+            encoder = series.encoder = PodEncoder(
+                pod,
+                series.path,
+                self._metrics,
+                point_attributes=self._point_attributes,
+                prefix=self._prefix,
+                suffix=self._suffix,
+            )
+        return encoder
+
+    def _send_joined(self, body: bytes, *, last: bool) -> None:
+        own = self._own() if last else b""
+        try:
+            self._send(body + own)
+        except (ExportRejected, ExportTooLarge) as error:
+            if not own:
+                raise
+            self._send(body)
+            self._log_once(error, "the exporter's own metrics are left out, without them it was taken")
+
+    def _own(self) -> bytes:
+        """What the exporter says of itself, once a ``deliver``."""
+        if not self._own_due or self._own_metrics is None:
+            return b""
+        self._own_due = False
+        return self._own_metrics()
+
+    def _send(self, body: bytes) -> None:
+        try:
+            receipt = self._transport.send(body)
+        except ExportError as error:
+            self._stats.requests[error.cause] += 1
+            raise
+        self._stats.requests["ok"] += 1
+        self._failures = 0
+        self._accepted = True
+        if receipt.rejected_points or receipt.message:
+            self._stats.points_rejected += receipt.rejected_points
+            self._stats.points_sent -= receipt.rejected_points
+            self._log_cause(
+                "partial success",
+                f"the OTLP receiver rejected {receipt.rejected_points} points and said {receipt.message[:200]!r}",
+            )
+
+    def _settle(self, sent: _Sent) -> None:
+        entries = sent.group.entries
+        sent.group.series.delivered = sent.after
+        self._stats.points_sent += sent.points
+        for entry, step in zip(entries, sent.steps, strict=True):
+            delta = self._ledger.total(step.values)
+            if delta and entry.used is not None and delta > entry.used:
+                self._stats.folded_ns += delta - entry.used
+        self.settled += len(entries)
+        self._queue.settle(entries)
+
+    def _give_up(self, taken: Sequence[_Sent], error: ExportError) -> None:
+        self._log_once(error, "dropped; its CPU time goes into the next points")
+        for sent in taken:
+            self._queue.drop(sent.group.entries)
+
+    def _backoff_seconds(self, error: ExportRetryable) -> float:
+        self._log_once(error, "trying again; readings wait meanwhile")
+        wait = min(_LAST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0**self._failures) * self._jitter()
+        self._failures = min(self._failures + 1, 16)
+        if error.retry_after_seconds is not None:
+            wait = max(wait, min(error.retry_after_seconds, _LONGEST_RETRY_AFTER_SECONDS))
+        return wait
+
+    def _log_once(self, error: ExportError, consequence: str) -> None:
+        self._log_cause(error.cause, f"{error}; {consequence}")
+
+    def _log_cause(self, cause: str, message: str) -> None:
+        """Once a cause, until a ``deliver`` has gone by without it."""
+        self._seen.add(cause)
+        if cause not in self._said:
+            self._said.add(cause)
+            _log.warning("%s", message)
+
+    def _say_what_ended(self) -> None:
+        if self._accepted and (ended := self._said - self._seen):
+            self._said &= self._seen
+            _log.info("the OTLP receiver takes requests again (it was: %s)", ", ".join(sorted(ended)))
+
+
+def _grouped(entries: Iterable[Entry]) -> deque[_Group]:
+    groups: dict[int, _Group] = {}
+    for entry in entries:
+        group = groups.get(id(entry.series))
+        if group is None:
+            groups[id(entry.series)] = _Group(entry.series, [entry])
+        else:
+            group.entries.append(entry)
+    return deque(groups.values())
+
+
+def _split(group: _Group, groups: deque[_Group]) -> None:
+    half = len(group.entries) // 2
+    groups.appendleft(_Group(group.series, group.entries[half:]))
+    groups.appendleft(_Group(group.series, group.entries[:half]))
+
+
+def _in_order(groups: Iterable[_Group]) -> list[Entry]:
+    return sorted((entry for group in groups for entry in group.entries), key=lambda entry: entry.mono_ns)

@@ -1,0 +1,145 @@
+"""A pod's readings → OTLP bytes: each pod is a ResourceMetrics of its own.
+
+The protobuf messages of a pod stay from request to request and only their times and values are set anew, which is ten
+times cheaper than to build them (the library's encoder takes 7 µs a point).
+
+Source: https://github.com/open-telemetry/opentelemetry-proto (``metrics.proto``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, NumberDataPoint
+
+from otel_k8s_cgroup import __version__
+from otel_k8s_cgroup.metrics import Instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as MetricMessage
+
+    from otel_k8s_cgroup.export.ledger import Step
+    from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.model import Pod
+
+SCOPE_NAME = "otel_k8s_cgroup"
+
+# What Alumet's OpenTelemetry output writes for its LocalMachine resource and its Cgroup consumer, so that a query that
+# filters by them goes on to work.
+ALUMET_ATTRIBUTES = (("resource_kind", "local_machine"), ("resource_consumer_kind", "cgroup"))
+
+
+class PodEncoder:
+    """One pod's request, kept from one to the next.
+
+    Args:
+        pod: whose Resource it carries.
+        path: of its cgroup.
+        metrics: the table, whose columns the values follow.
+        point_attributes: whether each point says again who the pod is (Alumet's attributes).
+        prefix: of each metric's exported name.
+        suffix: of each metric's exported name.
+    """
+
+    __slots__ = ("_columns", "_message", "_point_attributes", "_points", "_resource", "_shape", "path", "pod")
+
+    def __init__(
+        self, pod: Pod, path: str, metrics: Sequence[Metric], *, point_attributes: bool, prefix: str, suffix: str
+    ) -> None:
+        self.pod = pod
+        self.path = path
+        self._columns = [
+            (metric, f"{prefix}{metric.name}{suffix}", figure.kind) for metric in metrics for figure in metric.figures
+        ]
+        self._resource = _key_values(
+            ("k8s.pod.uid", pod.uid),
+            ("k8s.pod.name", pod.name),
+            ("k8s.namespace.name", pod.namespace),
+            ("k8s.node.name", pod.node),
+            ("k8s.pod.start_time", pod.start_time),
+            ("cgroup.path", path),
+        )
+        self._point_attributes = (
+            _key_values(
+                ("uid", pod.uid),
+                ("name", pod.name),
+                ("namespace", pod.namespace),
+                ("node", pod.node),
+                *ALUMET_ATTRIBUTES,
+            )
+            if point_attributes
+            else []
+        )
+        self._message = ExportMetricsServiceRequest()
+        self._shape: list[list[bool]] = []
+        self._points: list[NumberDataPoint] = []
+        """The message's points, step by step, each in the order of the columns; absent values have none."""
+
+    def encode(self, steps: Sequence[Step]) -> tuple[bytes, int]:
+        """The pod's ResourceMetrics, as a request of its own, and how many points it has; empty where there are none.
+
+        Several pods' requests that are joined are one request of them all: that is what the concatenation of protobuf
+        messages means (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+        """
+        shape = [[value is not None for value in step.values] for step in steps]
+        if shape != self._shape:
+            self._build(shape)
+        points = iter(self._points)
+        for unix_ns, values, starts_unix_ns in steps:
+            starts = iter(starts_unix_ns)
+            for value, (metric, _, _) in zip(values, self._columns, strict=True):
+                instrument = metric.instrument
+                start_unix_ns = next(starts) if instrument is Instrument.COUNTER else 0
+                if value is None:
+                    continue
+                point = next(points)
+                point.time_unix_nano = unix_ns
+                if instrument is Instrument.GAUGE_DOUBLE:
+                    point.as_double = value
+                else:
+                    point.as_int = int(value)
+                    if instrument is Instrument.COUNTER:
+                        point.start_time_unix_nano = start_unix_ns
+        return (self._message.SerializeToString() if self._points else b""), len(self._points)
+
+    def _build(self, shape: list[list[bool]]) -> None:
+        self._shape = shape
+        self._points = []
+        self._message = ExportMetricsServiceRequest()
+        pod_metrics = self._message.resource_metrics.add()
+        pod_metrics.resource.attributes.extend(self._resource)
+        scope_metrics = pod_metrics.scope_metrics.add()
+        scope_metrics.scope.name = SCOPE_NAME
+        scope_metrics.scope.version = __version__
+        messages: dict[str, MetricMessage] = {}
+        for present in shape:
+            for there, (metric, name, kind) in zip(present, self._columns, strict=True):
+                if not there:
+                    continue
+                message = messages.get(name)
+                if message is None:
+                    message = messages[name] = scope_metrics.metrics.add(
+                        name=name, unit=metric.unit, description=metric.description
+                    )
+                    if metric.instrument is Instrument.COUNTER:
+                        message.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+                        message.sum.is_monotonic = True
+                data = message.sum if metric.instrument is Instrument.COUNTER else message.gauge
+                point = data.data_points.add()
+                point.attributes.extend(self._point_attributes)
+                if kind is not None:
+                    point.attributes.extend(_key_values(("kind", kind)))
+                self._points.append(point)
+
+
+def _key_values(*attributes: tuple[str, str | None]) -> list[KeyValue]:
+    return [
+        # JSON may hold half of a surrogate pair, which UTF-8 has no bytes for; one such name must not stop the others.
+        KeyValue(key=key, value=AnyValue(string_value=value.encode("utf-8", "replace").decode()))
+        for key, value in attributes
+        if value
+    ]

@@ -1,0 +1,231 @@
+"""The thread that ticks puts readings in, a thread of its own sends them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
+from otel_k8s_cgroup.export.ledger import Bases, Entry, Ledger, Series
+from otel_k8s_cgroup.export.queue import ReadingQueue
+from otel_k8s_cgroup.export.state import Remembered, Remnant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from otel_k8s_cgroup.export.state import StateFile
+    from otel_k8s_cgroup.export.transport import Transport
+    from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.model import Origin, Pod, Reading
+
+_log = logging.getLogger(__name__)
+
+_CLOSING_RETRY_SECONDS = 0.25
+# Of the time to close: in which a request that hangs is cut off.
+_CUT_OFF_SECONDS = 0.5
+
+
+class Exporter:
+    """Accepts readings from the thread that ticks, and sends them in a thread of its own.
+
+    Args:
+        transport: sends a request.
+        metrics: the table.
+        queue_bytes: what may wait.
+        point_attributes: see ``PodEncoder``, as ``prefix`` and ``suffix``.
+        own_metrics: see ``Delivery``, as ``jitter``.
+        state: remembers over a restart what was delivered; None: every start is a new one.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        metrics: Sequence[Metric],
+        *,
+        queue_bytes: int,
+        point_attributes: bool,
+        prefix: str = "",
+        suffix: str = "",
+        own_metrics: Callable[[], bytes] | None = None,
+        state: StateFile | None = None,
+        jitter: Callable[[], float] = about_one,
+    ) -> None:
+        self.stats = ExportStats()
+        self._transport = transport
+        self._queue_bytes = queue_bytes
+        self._queue = ReadingQueue(queue_bytes, self._on_drop)
+        self._ledger = Ledger(metrics)
+        self.delivery = Delivery(
+            transport,
+            metrics,
+            self._queue,
+            self._ledger,
+            stats=self.stats,
+            point_attributes=point_attributes,
+            prefix=prefix,
+            suffix=suffix,
+            own_metrics=own_metrics,
+            jitter=jitter,
+        )
+        # By the cgroup, not the pod: a static pod whose mirror was made anew has another uid, and the same CPU time.
+        self._series: dict[str, Series] = {}
+        self._ended: list[Series] = []
+        """Of cgroups whose pod has another one now."""
+        self._state = state
+        self._remembered = state.load(self._ledger.counter_names) if state else None
+        self._saved_settled = -1 if self._remembered is None else 0
+        self._seen: tuple[int, int, Mapping[str, tuple[str, Origin | None]]] | None = None
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._abandoned = threading.Event()
+        self._full = False
+        # A daemon: a receiver that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="otlp-sender", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that sends still runs."""
+        return self._thread.is_alive()
+
+    @property
+    def queue_bytes(self) -> int:
+        """What waits, estimated."""
+        return self._queue.bytes
+
+    def saw(self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]]) -> None:
+        """All cgroups of pods that the last look saw (uid → path, origin), those of pods not known yet included."""
+        if self._state:
+            self._seen = looked_ns, wall_offset_ns, cgroups
+
+    def put(
+        self, readings: Sequence[tuple[Pod, Reading]], rows: Sequence[Sequence[int | float | None]], wall_offset_ns: int
+    ) -> None:
+        """One tick's readings, with their rows. ``wall_offset_ns``: the wall clock less the monotonic one."""
+        entries = []
+        for (pod, reading), row in zip(readings, rows, strict=True):
+            series = self._series.get(reading.cgroup_uid)
+            # Born again: another cgroup, whose counters began at zero. (One that was there before is the same one.)
+            if series is None or (series.origin is not reading.origin and reading.origin.born):
+                series = self._begin(pod, reading, wall_offset_ns, series)
+            series.pod = pod
+            series.path = reading.path
+            mono_ns = reading.mono_ns
+            # OTLP has no time before 1970; a clock that was never set may.
+            unix_ns = max(0, mono_ns + wall_offset_ns)
+            series.read = mono_ns, unix_ns
+            entries.append(Entry(series, mono_ns, unix_ns, row, series.used(self._ledger.total(row))))
+        self._queue.put(entries)
+
+    def forget_all_but(self, cgroup_uids: Collection[str]) -> None:
+        """Lets go of pods that have ended, once nothing of theirs waits."""
+        gone = [uid for uid, series in self._series.items() if uid not in cgroup_uids and not series.waiting]
+        ended = [series for series in self._ended if not series.waiting]
+        if not gone and not ended:
+            return
+        with self._lock:
+            ended += [self._series.pop(uid) for uid in gone]
+            self._ended = [series for series in self._ended if series not in ended]
+        for series in ended:
+            if lost_ns := series.undelivered:
+                self.stats.readings_lost += 1
+                self.stats.lost_ns += lost_ns
+
+    def flush(self) -> None:
+        """Has what waits sent now; returns at once."""
+        self._wake.set()
+
+    def deliver(self) -> float | None:
+        """What the thread does at each flush: ``Delivery.deliver``, and the state of it saved."""
+        wait_seconds = self.delivery.deliver()
+        if wait_seconds is None:
+            self._full = False
+        if self._state and self._seen and self.delivery.settled != self._saved_settled:
+            self._saved_settled = self.delivery.settled
+            self._state.save(self._to_remember(*self._seen))
+        return wait_seconds
+
+    def close(self, timeout_seconds: float) -> bool:
+        """Sends what waits, if it can be done in time. Whether it could."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(max(0.0, timeout_seconds - _CUT_OFF_SECONDS))
+        done = not self._thread.is_alive()
+        self._abandoned.set()
+        self._transport.close()
+        if not done:
+            self._thread.join(_CUT_OFF_SECONDS)
+            _log.warning("stopped with %d readings undelivered: the OTLP receiver did not take them", len(self._queue))
+        return done
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            closing = self._closing.is_set()
+            while (wait_seconds := self.deliver()) is not None:
+                if self._closing.is_set():
+                    self._abandoned.wait(min(wait_seconds, _CLOSING_RETRY_SECONDS))
+                    if self._abandoned.is_set():
+                        return
+                else:
+                    self._closing.wait(wait_seconds)
+            if closing:
+                return
+
+    def _begin(self, pod: Pod, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
+        bases = self._bases(
+            reading.cgroup_uid, reading.path, reading.origin, wall_offset_ns, before.read if before else (0, 0)
+        )
+        if self._remembered and not reading.origin.born:
+            # From here on the series knows better.
+            self._remembered.pods[reading.cgroup_uid] = None
+        with self._lock:
+            if before is not None:
+                self._ended.append(before)
+            series = self._series[reading.cgroup_uid] = Series(pod, reading.path, reading.origin, bases)
+        return series
+
+    def _bases(
+        self, uid: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int] = (0, 0)
+    ) -> Bases:
+        """Where the counters of a cgroup begin that nothing was delivered of by this process."""
+        remembered = self._remembered
+        if remembered and not origin.born:
+            if uid not in remembered.pods:
+                return self._ledger.from_zero(remembered.mono_ns, remembered.unix_ns)
+            remnant = remembered.pods[uid]
+            if remnant is not None and remnant.path == path:
+                return remnant.bases
+        return self._ledger.start(origin, wall_offset_ns, not_before)
+
+    def _to_remember(
+        self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]]
+    ) -> Remembered:
+        with self._lock:
+            series_of = dict(self._series)
+        pods: dict[str, Remnant | None] = {}
+        for uid, (path, origin) in cgroups.items():
+            series = series_of.get(uid)
+            if origin is None:
+                pods[uid] = None
+            elif series is not None and (series.origin is origin or not origin.born):
+                pods[uid] = Remnant(path, series.delivered)
+            else:
+                pods[uid] = Remnant(path, self._bases(uid, path, origin, wall_offset_ns))
+        return Remembered(looked_ns, max(0, looked_ns + wall_offset_ns), pods)
+
+    def _on_drop(self, entry: Entry, full: bool) -> None:
+        self.stats.readings_dropped += 1
+        self.stats.points_dropped += sum(value is not None for value in entry.values)
+        if full and not self._full:
+            self._full = True
+            _log.warning(
+                "%d readings fill the queue (queue_bytes = %d): the oldest are dropped, later ones have their CPU time",
+                len(self._queue),
+                self._queue_bytes,
+            )

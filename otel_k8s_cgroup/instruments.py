@@ -1,0 +1,123 @@
+"""The table of metrics → observable instruments of the OpenTelemetry SDK, and what the SDK collects from them → rows.
+
+The SDK never forgets an attribute set, and takes 2,000 of them an instrument by default. So it is not shown the pods:
+the one attribute that it sees is the number of a pod's point in this tick, which the next tick uses again for whatever
+pod then stands there. The pods' own attributes join the rows again when they are exported. Counters are collected as
+cumulative values; ``export`` turns them into deltas against what was delivered.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, ObservableCounter, ObservableGauge
+from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
+from opentelemetry.sdk.resources import Resource
+
+from otel_k8s_cgroup import __version__
+from otel_k8s_cgroup.metrics import Instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.model import Reading
+
+Row = list[int | float | None]
+"""One reading's values: one a figure, in the order of the table; a counter's is cumulative; None is absent."""
+
+SCOPE_NAME = "otel_k8s_cgroup"
+
+_POINT = "point"
+
+# More pods than any node has: the SDK's limit must never be what decides (its overflow point is for good).
+_CARDINALITY = 1_000_000
+
+
+class ManualReader(MetricReader):
+    """Hands on what the SDK collected, at our own clock's ticks."""
+
+    def __init__(self) -> None:
+        super().__init__(cardinality_limits={ObservableCounter: _CARDINALITY, ObservableGauge: _CARDINALITY})
+        self._collected: MetricsData | None = None
+
+    def collect_now(self) -> MetricsData | None:
+        """What the callbacks yield now; None where that is nothing."""
+        self._collected = None
+        # A time limit would be checked against the wall clock, and a collect that it cuts short counts twice.
+        self.collect(timeout_millis=math.inf)
+        return self._collected
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:  # noqa: ARG002 the SDK's signature
+        self._collected = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Nothing is held that would have to be let go."""
+
+
+class PodInstruments:
+    """The instruments of one schema. Not for several threads.
+
+    Args:
+        metrics: the table.
+    """
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._readings: Sequence[Reading] = ()
+        self._attributes: list[dict[str, int]] = []
+        self._reader = ManualReader()
+        # No views, no exemplars, no detected resource: the pods' Resources are put on when the rows are exported.
+        provider = MeterProvider(
+            [self._reader],
+            resource=Resource.get_empty(),
+            exemplar_filter=AlwaysOffExemplarFilter(),
+            shutdown_on_exit=False,
+        )
+        meter = provider.get_meter(SCOPE_NAME, __version__)
+        self._first_column: dict[str, tuple[int, int]] = {}
+        self._columns = 0
+        for metric in metrics:
+            create = (
+                meter.create_observable_counter
+                if metric.instrument is Instrument.COUNTER
+                else meter.create_observable_gauge
+            )
+            create(metric.name, [self._callback(metric)], metric.unit, metric.description)
+            self._first_column[metric.name] = self._columns, len(metric.figures)
+            self._columns += len(metric.figures)
+
+    def _callback(self, metric: Metric) -> Callable[[CallbackOptions], list[Observation]]:
+        getters = list(enumerate(figure.get for figure in metric.figures))
+        width = len(getters)
+
+        def observe(_options: CallbackOptions) -> list[Observation]:
+            attributes = self._attributes
+            return [
+                Observation(value, attributes[index * width + nth])
+                for index, reading in enumerate(self._readings)
+                for nth, get in getters
+                if (value := get(reading)) is not None
+            ]
+
+        return observe
+
+    def collect(self, readings: Sequence[Reading]) -> list[Row]:
+        """Lets the SDK collect this tick's readings; one row a reading, in their order."""
+        widest = max((width for _, width in self._first_column.values()), default=0)
+        for number in range(len(self._attributes), len(readings) * widest):
+            self._attributes.append({_POINT: number})
+        self._readings = readings
+        collected = self._reader.collect_now()
+        self._readings = ()
+        rows: list[Row] = [[None] * self._columns for _ in readings]
+        if collected is None:
+            return rows
+        for metric in collected.resource_metrics[0].scope_metrics[0].metrics:
+            first, width = self._first_column[metric.name]
+            points: Any = metric.data.data_points  # numbers all: the table has no histogram
+            for point in points:
+                index, nth = divmod(point.attributes[_POINT], width)
+                rows[index][first + nth] = point.value
+        return rows
