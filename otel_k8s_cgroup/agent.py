@@ -1,0 +1,290 @@
+"""The exporter itself: its tick, and what it is made of."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import resource
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
+from otel_k8s_cgroup.export import Exporter, StateFile, open_transport
+from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.kube import ApiClient, Credentials, PodWatcher, open_pods
+from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.model import Pod, Reading
+    from otel_k8s_cgroup.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+# For sockets, the interpreter's own files, kubectl's pipes.
+_DESCRIPTORS_FOR_OTHERS = 64
+
+# Of the 5 s within which SIGTERM must have ended it: a last reading, and the end of the watch, come out of the rest.
+_LAST_EXPORT_SECONDS = 4.0
+
+
+class KnownPods:
+    """cgroup uid → Pod: the pods that are told, and those that are told no longer but still run.
+
+    (A pod that is deleted by force is gone from the API before its processes are.)
+    """
+
+    def __init__(self) -> None:
+        self.by_cgroup_uid: dict[str, Pod] = {}
+        self._told: Sequence[Pod] = ()
+        self._listed: dict[str, Pod] = {}
+
+    def update(self, told: Sequence[Pod], running: set[str]) -> None:
+        """``running``: the cgroup uids of the last reading."""
+        if told is not self._told:
+            self._told = told
+            self._listed = {pod.cgroup_uid: pod for pod in told}
+        elif len(self.by_cgroup_uid) == len(self._listed):
+            return
+        left = {uid: pod for uid, pod in self.by_cgroup_uid.items() if uid in running}
+        self.by_cgroup_uid = left | self._listed
+
+
+class ReadErrors:
+    """Counts what went wrong with figures, by cause, and says each cause once."""
+
+    def __init__(self) -> None:
+        self.by_cause: Counter[str] = Counter()
+        self._root_lost = False
+
+    def figure(self, error: CgroupError) -> None:
+        """One figure could not be read."""
+        if error.cause not in self.by_cause:
+            _log.warning("%s; this figure is left out (further ones of this cause are only counted)", error)
+        self.by_cause[error.cause] += 1
+
+    def root(self, error: CgroupRootError) -> None:
+        """Nothing could be read."""
+        self.by_cause[error.cause] += 1
+        if not self._root_lost:
+            self._root_lost = True
+            _log.error("%s; waiting for it", error)
+
+    def read(self) -> None:
+        """The root could be read."""
+        if self._root_lost:
+            self._root_lost = False
+            _log.info("the cgroup root is there again")
+
+
+class Agent:
+    """Reads, collects and queues at each tick.
+
+    Args:
+        cgroups: the node's.
+        pods: those that are known now.
+        exporter: takes the readings.
+        metrics: the table.
+        mono_clock: nanoseconds; measures all that elapses.
+        wall_clock: nanoseconds since the epoch; only stamps.
+    """
+
+    def __init__(
+        self,
+        *,
+        cgroups: NodeCgroups,
+        pods: Callable[[], Sequence[Pod]],
+        exporter: Exporter,
+        metrics: Sequence[Metric],
+        mono_clock: Callable[[], int] = time.monotonic_ns,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.read_errors = ReadErrors()
+        self.ticks = 0
+        self.missed = 0
+        """Points of the grid that passed while a tick took too long."""
+        self.tick_ns = 0
+        """What all ticks took."""
+        self.pods = 0
+        """How many the last tick read."""
+        self._cgroups = cgroups
+        self._told = pods
+        self._exporter = exporter
+        self._instruments = PodInstruments(metrics)
+        self._mono_clock = mono_clock
+        self._wall_clock = wall_clock
+        self._known = KnownPods()
+        self._running: set[str] = set()
+
+    def tick(self) -> None:
+        """One reading of every pod, handed to the exporter."""
+        looked_ns = self._mono_clock()
+        wall_offset_ns = self._wall_clock() - looked_ns
+        readings = self._read(looked_ns, wall_offset_ns)
+        named = [(self._known.by_cgroup_uid[reading.cgroup_uid], reading) for reading in readings]
+        rows = self._instruments.collect(readings)
+        self._exporter.put(named, rows, wall_offset_ns)
+        self.pods = len(readings)
+        self.ticks += 1
+        self.tick_ns += self._mono_clock() - looked_ns
+
+    def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
+        self._known.update(self._told(), self._running)
+        try:
+            readings = self._cgroups.read(self._known.by_cgroup_uid, self.read_errors.figure)
+        except CgroupRootError as error:
+            self.read_errors.root(error)
+            return []
+        self.read_errors.read()
+        self._running = {reading.cgroup_uid for reading in readings}
+        self._exporter.saw(looked_ns, wall_offset_ns, self._cgroups.found)
+        self._exporter.forget_all_but(self._known.by_cgroup_uid)
+        return readings
+
+    def run(self, stop: Callable[[float], bool], *, poll_interval_ns: int, ticks_per_export: int) -> None:
+        """Ticks on a fixed grid until ``stop``, which waits that many seconds and tells whether to end.
+
+        A tick that takes longer than the interval costs the grid's points that it covers, and shifts none.
+        """
+        start_ns = self._mono_clock()
+        point = 0
+        while True:
+            self.tick()
+            if self.ticks % ticks_per_export == 0:
+                self._exporter.flush()
+            elapsed_ns = self._mono_clock() - start_ns
+            self.missed += elapsed_ns // poll_interval_ns - point
+            point = elapsed_ns // poll_interval_ns + 1
+            if stop((poll_interval_ns - elapsed_ns % poll_interval_ns) / 1e9):
+                # What was used since the last tick.
+                self.tick()
+                return
+            if not self._exporter.is_alive:
+                # Better to be started again by the kubelet than to go on without a word.
+                raise RuntimeError("the sender's thread has ended")
+
+
+def own_rows(agent: Agent, exporter: Exporter, watcher: PodWatcher) -> list[OwnMetric]:
+    """What the exporter tells of itself; the README's table has these rows."""
+    stats = exporter.stats
+
+    def by(counts: Callable[[], Mapping[str, int]]) -> Callable[[], Mapping[tuple[str, ...], int]]:
+        return lambda: {(name,): count for name, count in dict(counts()).items()}
+
+    return [
+        OwnMetric("ticks", "{tick}", "Readings of all pods", lambda: agent.ticks),
+        OwnMetric("ticks.missed", "{tick}", "Points of the grid that a longer tick covered", lambda: agent.missed),
+        OwnMetric("tick.duration", "s", "Time spent reading and collecting", lambda: agent.tick_ns / 1e9),
+        OwnMetric("pods", "{pod}", "Pods read by the last tick", lambda: agent.pods, monotonic=False),
+        OwnMetric(
+            "read.errors",
+            "{error}",
+            "Figures that could not be read",
+            by(lambda: agent.read_errors.by_cause),
+            ("cause",),
+        ),
+        OwnMetric(
+            "api.requests",
+            "{request}",
+            "Requests to the Kubernetes API or kubelet",
+            lambda: {(verb, result): n for (verb, result), n in watcher.stats.api_requests.items()},
+            ("verb", "result"),
+        ),
+        OwnMetric(
+            "watch.restarts", "{restart}", "Watches that ended", by(lambda: watcher.stats.watch_restarts), ("reason",)
+        ),
+        OwnMetric("api.skipped_objects", "{object}", "Objects that do not parse", lambda: watcher.skipped_objects),
+        OwnMetric("export.requests", "{request}", "OTLP requests", by(lambda: stats.requests), ("result",)),
+        OwnMetric("export.points", "{point}", "Points the receiver took", lambda: stats.points_sent),
+        OwnMetric("export.rejected_points", "{point}", "Points it took back", lambda: stats.points_rejected),
+        OwnMetric("export.dropped_points", "{point}", "Points given up", lambda: stats.points_dropped),
+        OwnMetric("export.folded", "ns", "CPU time sent later for it", lambda: stats.folded_ns),
+        OwnMetric("export.lost", "ns", "CPU time lost with ended pods", lambda: stats.lost_ns),
+        OwnMetric("queue.bytes", "By", "What waits to be sent", lambda: exporter.queue_bytes, monotonic=False),
+    ]
+
+
+def watch_pods(settings: Settings) -> PodWatcher:
+    """The watcher that the settings ask for, not yet started.
+
+    Raises:
+        KubeError: the settings cannot be used so.
+    """
+    source = settings.pod_source
+    client = None
+    if source.method != "file":
+        url, setting = (
+            (settings.kubelet_url, "kubelet_url")
+            if source.method == "kubelet"
+            else (settings.k8s_api_url, "k8s_api_url")
+        )
+        client = ApiClient(
+            url,
+            credentials=Credentials(settings.token_retrieval, url),
+            ca_file=settings.k8s_ca_file,
+            setting=setting,
+        )
+    return open_pods(source, node=settings.k8s_node, client=client)
+
+
+def open_cgroups(settings: Settings) -> NodeCgroups:
+    """The node's cgroups, with as many open files as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS refuses some values; then it stays at the soft limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    limit = (1 << 20 if soft == resource.RLIM_INFINITY else soft) - _DESCRIPTORS_FOR_OTHERS
+    return NodeCgroups(settings.cgroup_root, open_files=OpenFiles(max(0, limit)), clock=time.monotonic_ns)
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Runs the exporter until ``stop``, with a last export.
+
+    Raises:
+        ExporterError: something cannot be used as it is set.
+    """
+    watcher = watch_pods(settings)
+    exporter = Exporter(
+        open_transport(settings.otlp),
+        ALUMET,
+        queue_bytes=settings.queue_bytes,
+        point_attributes=settings.point_attributes,
+        prefix=settings.metric_prefix,
+        suffix=settings.metric_suffix,
+        own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
+        state=StateFile(settings.state_file) if settings.state_file else None,
+    )
+    agent = Agent(cgroups=open_cgroups(settings), pods=lambda: watcher.pods, exporter=exporter, metrics=ALUMET)
+    telemetry = Telemetry(own_rows(agent, exporter, watcher), node=settings.k8s_node)
+    _log.info(
+        "node %s: pods from %s, cgroups below %s, every %g s to %s (%s)",
+        settings.k8s_node,
+        settings.pod_source.method,
+        settings.cgroup_root,
+        settings.poll_interval.total_seconds(),
+        settings.otlp.endpoint,
+        settings.otlp.protocol,
+    )
+    watcher.start()
+    exporter.start()
+    # All that is there now stays: a collection of the garbage need not walk it each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1_000)
+    try:
+        agent.run(
+            stop.wait,
+            poll_interval_ns=round(settings.poll_interval.total_seconds() * 1e9),
+            ticks_per_export=max(1, round(settings.export_interval / settings.poll_interval)),
+        )
+    finally:
+        exporter.close(_LAST_EXPORT_SECONDS)
+        watcher.stop(timeout_seconds=0.5)
+    _log.info("stopped: %d points delivered in all", exporter.stats.points_sent)

@@ -1,0 +1,166 @@
+"""The tick: its grid, and the pods that it knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_k8s_cgroup.agent import Agent, KnownPods
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.model import Pod
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otel_k8s_cgroup.export.transport import Receipt
+
+MS = 1_000_000
+
+
+def pod(uid: str, *, cgroup_uid: str | None = None) -> Pod:
+    return Pod(uid, f"name-{uid}", "ns", "node", None, cgroup_uid or uid)
+
+
+@dataclass
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    now_ns: int = 10**12
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+class NoReceiver:
+    """A transport that nobody asks for anything: the exporter's thread is not started."""
+
+    def send(self, body: bytes) -> Receipt:
+        raise AssertionError(body)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class Run:
+    """Runs an agent's loop on a clock of its own; each tick takes as long as ``durations_ms`` says."""
+
+    root: Path
+    durations_ms: list[int]
+    clock: Clock = field(default_factory=Clock)
+    ticks_ns: list[int] = field(default_factory=list)
+    flushes_ns: list[int] = field(default_factory=list)
+
+    def __call__(self, *, poll_interval_ns: int, ticks_per_export: int = 1) -> None:
+        clock = self.clock
+        start_ns = clock.now_ns
+        durations = iter(self.durations_ms)
+        run = self
+
+        class Timed(Agent):
+            def tick(self) -> None:
+                super().tick()
+                run.ticks_ns.append(clock.now_ns - start_ns)
+                clock.now_ns += next(durations, 0) * MS
+
+        class Flushed(Exporter):
+            is_alive = True
+
+            def flush(self) -> None:
+                run.flushes_ns.append(clock.now_ns - start_ns)
+
+        def stop(seconds: float) -> bool:
+            clock.now_ns += round(seconds * 1e9)
+            return len(run.ticks_ns) >= len(run.durations_ms)
+
+        agent = Timed(
+            cgroups=NodeCgroups(str(self.root), open_files=OpenFiles(100), clock=clock),
+            pods=tuple,
+            exporter=Flushed(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
+            metrics=ALUMET,
+            mono_clock=clock,
+            wall_clock=clock,
+        )
+        agent.run(stop, poll_interval_ns=poll_interval_ns, ticks_per_export=ticks_per_export)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
+    return tmp_path
+
+
+def test_ticks_stay_on_their_grid_whatever_they_take(root: Path) -> None:
+    """A tick of 30, then of 250 ms: the next ones are at multiples of 100 ms all the same, and none is made up for."""
+    run = Run(root, [30, 250, 0, 99, 100, 0])
+    run(poll_interval_ns=100 * MS)
+    assert run.ticks_ns == [at * MS for at in (0, 100, 400, 500, 600, 800, 900)]
+
+
+def test_the_last_tick_is_at_the_stop(root: Path) -> None:
+    """What was used between the last tick of the grid and the stop is read once more."""
+    run = Run(root, [0])
+    run(poll_interval_ns=100 * MS)
+    assert len(run.ticks_ns) == 2
+
+
+def test_several_ticks_go_into_one_export(root: Path) -> None:
+    """With an export interval of three poll intervals the sender is woken at every third tick."""
+    run = Run(root, [0] * 7)
+    run(poll_interval_ns=100 * MS, ticks_per_export=3)
+    assert run.flushes_ns == [200 * MS, 500 * MS]
+
+
+def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, each tick tries again, and that it is back is said once."""
+    (root / "cgroup.controllers").unlink()
+    agent = Agent(
+        cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
+        pods=tuple,
+        exporter=Exporter(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
+        metrics=ALUMET,
+    )
+    with caplog.at_level("INFO"):
+        agent.tick()
+        agent.tick()
+        (root / "cgroup.controllers").write_text("cpu memory\n")
+        agent.tick()
+        agent.tick()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert str(root) in caplog.records[0].getMessage()
+    assert agent.read_errors.by_cause == {"root": 2}
+
+
+def test_a_pod_that_the_api_has_forgotten_is_known_while_it_runs() -> None:
+    """A pod that was deleted by force goes on being measured until its cgroup is gone."""
+    known = KnownPods()
+    a, b = pod("a"), pod("b")
+    known.update((a, b), set())
+    told = (b,)
+    known.update(told, {"a", "b"})
+    assert known.by_cgroup_uid == {"a": a, "b": b}
+    known.update(told, {"a", "b"})
+    assert known.by_cgroup_uid == {"a": a, "b": b}
+    known.update(told, {"b"})
+    assert known.by_cgroup_uid == {"b": b}
+
+
+def test_the_newest_metadata_of_a_pod_wins() -> None:
+    """What the API tells now replaces what it told before."""
+    known = KnownPods()
+    known.update((pod("a"),), set())
+    renamed = Pod("a", "new", "ns", "node", None, "a")
+    known.update((renamed,), {"a"})
+    assert known.by_cgroup_uid == {"a": renamed}
+
+
+def test_a_static_pod_is_known_by_the_uid_of_its_cgroup() -> None:
+    """The mirror pod's own uid is not in the path."""
+    known = KnownPods()
+    mirror = pod("mirror", cgroup_uid="hash")
+    known.update((mirror,), set())
+    assert known.by_cgroup_uid == {"hash": mirror}

@@ -1,0 +1,191 @@
+"""The commands: what they print, and what they exit with."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_k8s_cgroup import __version__, snapshot
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cli import OneLine, main
+from otel_k8s_cgroup.model import Pod
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otel_k8s_cgroup.errors import CgroupError
+
+UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
+POD_DIRECTORY = f"kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice"
+
+
+def cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with nothing of this one's environment but the path."""
+    return subprocess.run(
+        [sys.executable, "-m", "otel_k8s_cgroup", *arguments],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """A cgroup root with one pod of 1 CPU second and 4 KiB, and beside it ``pods.json`` that names it."""
+    root = tmp_path / "cgroup"
+    directory = root / POD_DIRECTORY
+    directory.mkdir(parents=True)
+    (root / "cgroup.controllers").write_text("cpu memory\n")
+    (directory / "cpu.stat").write_text("usage_usec 1000000\nuser_usec 750000\nsystem_usec 250000\n")
+    (directory / "memory.current").write_text("4096\n")
+    (directory / "memory.stat").write_text("anon 1000\nfile 2000\n")
+    pod = {
+        "metadata": {"uid": UID, "name": "cart", "namespace": "shop"},
+        "spec": {"nodeName": "n1"},
+        "status": {"startTime": "2026-01-01T00:00:00Z"},
+    }
+    (tmp_path / "pods.json").write_text(json.dumps({"kind": "PodList", "items": [pod]}))
+    return root
+
+
+def flags(node: Path) -> list[str]:
+    source = f'{{ file = "{node.parent / "pods.json"}" }}'
+    return ["--cgroup-root", str(node), "--pod-source", source, "--k8s-node", "n1"]
+
+
+def test_version() -> None:
+    """``--version`` names the command and its version."""
+    assert cli("--version").stdout == f"otel-k8s-cgroup {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["demo"], ["snapshot"]])
+def test_help(arguments: list[str]) -> None:
+    """Each command explains itself."""
+    result = cli(*arguments, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith("usage: otel-k8s-cgroup")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--poll-interval", "5"], ["poll_interval", "'5'", "500ms"]),
+        (["run", "--poll-interval", "1ms"], ["poll_interval", "10ms"]),
+        (["run", "--config", "/nowhere.toml"], ["/nowhere.toml"]),
+        (["run", "--schema", "semconv"], ["schema", "semconv", "alumet"]),
+        (["snapshot", "--k8s-api-url", "ftp://x"], ["k8s_api_url", "ftp://x", "https://"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(arguments: list[str], named: list[str]) -> None:
+    """It names the key, what was found and what is allowed; there is no traceback."""
+    result = cli(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert all(word in result.stderr for word in named), result.stderr
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    """An unknown command and an unknown flag."""
+    assert cli("fly").returncode == 2
+    assert cli("run", "--fly").returncode == 2
+
+
+def test_a_root_that_is_none_fails_a_snapshot(tmp_path: Path, node: Path) -> None:
+    """A snapshot has nothing to wait for: one line, exit code 1."""
+    result = cli("snapshot", *flags(node), "--cgroup-root", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert f"{tmp_path}: is no cgroup root" in result.stderr
+
+
+def test_an_api_that_cannot_be_reached_fails_a_snapshot(node: Path) -> None:
+    """It says why there is no list of pods, and how to wait longer."""
+    result = cli(
+        "snapshot", "--cgroup-root", str(node), "--wait", "4s", "--k8s-api-url", "http://127.0.0.1:9",
+        "--token-retrieval", "none",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "http://127.0.0.1:9" in result.stderr
+    assert "connection refused" in result.stderr
+    assert "--wait" in result.stderr
+
+
+def test_snapshot_prints_a_table(node: Path) -> None:
+    """A line a pod, with units a person reads."""
+    result = cli("snapshot", *flags(node))
+    assert result.returncode == 0, result.stderr
+    head, line = result.stdout.splitlines()
+    assert head.split("  ")[0] == "NAMESPACE"
+    assert line.split() == ["shop", "cart", "0.0", "1.00", "s", "4.0", "KiB", "1000", "B", "2.0", "KiB"]
+
+
+def test_snapshot_says_when_the_node_has_no_such_pods(node: Path) -> None:
+    """An empty table is not left unexplained: the usual cause is a wrong node name."""
+    result = cli("snapshot", *flags(node), "--k8s-node", "other")
+    assert result.returncode == 0
+    assert "'other'" in result.stderr
+    assert "k8s_node" in result.stderr
+
+
+def test_snapshot_json_has_the_metrics_names_as_keys(node: Path) -> None:
+    """The CPU % is of the time between two readings; what the kernel does not give is left out."""
+    pod = Pod(UID, "cart", "shop", "n1", None, UID)
+    now_ns = 0
+
+    def wait(seconds: float) -> None:
+        nonlocal now_ns
+        now_ns += round(seconds * 1e9)
+        (node / POD_DIRECTORY / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\n")
+
+    cgroups = NodeCgroups(str(node), open_files=OpenFiles(10), clock=lambda: now_ns)
+    errors: list[CgroupError] = []
+    readings = snapshot.read_twice(cgroups, [pod], errors.append, wait=wait, seconds=2.0)
+    assert not errors
+    out = io.StringIO()
+    snapshot.print_json(readings, out)
+    assert json.loads(out.getvalue()) == [
+        {
+            "uid": UID,
+            "name": "cart",
+            "namespace": "shop",
+            "node": "n1",
+            "start_time": None,
+            "cgroup_path": f"/{POD_DIRECTORY}",
+            "cpu_time": {"total": 1_500_000_000, "system": 500_000_000, "user": 1_000_000_000},
+            "cpu_percent": {"total": 25.0, "system": 12.5, "user": 12.5},
+            "memory_usage": 4096,
+            "cgroup_memory_anonymous": 1000,
+            "cgroup_memory_file": 2000,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (3 << 40, "3.0 TiB")]
+)
+def test_human_bytes(count: int, text: str) -> None:
+    """Binary units, one decimal."""
+    assert snapshot.human_bytes(count) == text
+
+
+def test_a_hostile_name_cannot_break_a_line_of_the_log() -> None:
+    """Newlines and escape sequences of others are shown, not obeyed."""
+    record = logging.LogRecord("x", logging.INFO, "", 0, "pod %s", ("a\nERROR forged \x1b[2J",), None)
+    assert OneLine("%(message)s").format(record) == "pod a\\nERROR forged \\x1b[2J"
+
+
+def test_no_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """The usage says which there are."""
+    with pytest.raises(SystemExit) as exited:
+        main([])
+    assert exited.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""The README's tables say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from otel_k8s_cgroup import agent
+from otel_k8s_cgroup.cli import build_parser
+from otel_k8s_cgroup.metrics import ALUMET, Instrument
+from otel_k8s_cgroup.settings import Settings
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+OTLP_TYPES = {
+    Instrument.COUNTER: "Sum, delta, monotonic, int",
+    Instrument.GAUGE_INT: "Gauge, int",
+    Instrument.GAUGE_DOUBLE: "Gauge, double",
+}
+
+
+def table(name: str) -> list[list[str]]:
+    """The rows of the table between the README's markers, without its head."""
+    found = re.search(rf"<!-- {name}: begin -->\n(.*)<!-- {name}: end -->", README, re.DOTALL)
+    assert found, f"no table {name} in the README"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()[2:]]
+
+
+def test_the_metric_table_has_every_metric_with_its_type_and_unit() -> None:
+    """One row of the README a row of the code, in the same order."""
+    rows = [[cell.strip("`") for cell in row[:3]] for row in table("metrics")]
+    assert rows == [[metric.name, OTLP_TYPES[metric.instrument], metric.unit] for metric in ALUMET]
+
+
+def test_the_settings_table_has_every_key_with_its_default_and_meaning() -> None:
+    """One row of the README a key, with the words of ``run --help``."""
+    described = {
+        field.alias or name: field.description for name, field in Settings.model_fields.items() if name != "sources"
+    }
+    rows = {key.strip("`"): f"{meaning} (default: {default})" for key, default, meaning in table("settings")}
+    assert rows == described
+
+
+def test_the_table_of_own_metrics_has_every_row() -> None:
+    """Name, unit and description as in the code."""
+    rows = agent.own_rows(Mock(), Mock(), Mock())
+    told = [[row.name, row.unit, row.description, ", ".join(row.attributes)] for row in rows]
+    assert [[name.strip("`"), unit.strip("`"), *rest] for name, unit, *rest in table("own")] == told
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\| `otel-k8s-cgroup (\w+)", README, re.MULTILINE))
+def test_every_command_of_the_readme_is_there(command: str) -> None:
+    """The parser takes it."""
+    assert build_parser(None).parse_args([command]).do
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))
+def test_every_file_that_the_readme_links_to_is_there(path: str) -> None:
+    """No dead link."""
+    assert (Path(__file__).parent.parent / path).exists()
+
+
+def test_every_path_in_a_command_of_the_readme_is_there() -> None:
+    """What a user copies into a shell names files of this repository."""
+    for path in re.findall(r"(?:--config|-f) ((?:examples|deploy)/\S+)", README):
+        assert (Path(__file__).parent.parent / path).exists(), path
