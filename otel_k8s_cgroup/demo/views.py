@@ -1,0 +1,150 @@
+"""How the demo shows what came in: the seam, and the view that needs no library (``--json``)."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from otel_k8s_cgroup.errors import ExporterError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from otel_k8s_cgroup.demo.receiver import Point
+    from otel_k8s_cgroup.demo.store import PodRow
+
+# Once the demo is to stop, a reader of its output that takes nothing is waited for so long.
+_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The demo at one moment."""
+
+    tree: str
+    """What the cgroups are: real ones, or simulated and why."""
+    otlp_url: str
+    phase: str
+    """One or two words and seconds: ``12 s of 30 s``."""
+    points: int
+    rows: Sequence[PodRow]
+    events: Sequence[str]
+    """What happened to pods, the oldest first."""
+    now_unix_nano: int
+
+
+class View(Protocol):
+    """Shows the demo to a user. ``received`` is called from the receiver's threads, the rest from the demo's."""
+
+    def received(self, points: Sequence[Point]) -> None:
+        """Takes points as they come in; must not wait."""
+
+    def show(self, progress: Progress) -> None:
+        """Is called some times a second."""
+
+    def finish(self, progress: Progress, summary: Sequence[str]) -> None:
+        """Is called once, at a good end."""
+
+    def close(self) -> None:
+        """Is called at any end: leaves the terminal as it was."""
+
+
+class LineWriter:
+    """Writes lines to ``out`` so that nobody who reads it can keep the demo from ending.
+
+    A reader that goes away (``demo --json | head``) sets ``stop``, and so ends the demo; one that takes nothing keeps
+    the demo waiting until ``stop`` is set.
+    """
+
+    def __init__(self, out: TextIO, stop: threading.Event) -> None:
+        self._out = out
+        self._stop = stop
+        self._gone = False
+        try:
+            self._descriptor: int | None = out.fileno()
+        except OSError:  # io.UnsupportedOperation: no file, so nothing to wait for
+            self._descriptor = None
+
+    def write(self, line: str) -> None:
+        """Writes the line and flushes.
+
+        Raises:
+            ExporterError: it cannot be written, for another reason than that the reader is gone.
+        """
+        if self._gone:
+            return
+        if not self._wait_writable():
+            self._abandon()
+            return
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            self._abandon()
+        except OSError as error:
+            self._abandon()
+            raise ExporterError(f"the demo's output cannot be written: {error.strerror}") from None
+
+    def _wait_writable(self) -> bool:
+        """False where the demo is to stop and the reader takes nothing; a writable pipe takes PIPE_BUF bytes."""
+        give_up: float | None = None
+        while self._descriptor is not None and not select.select([], [self._descriptor], [], 0.1)[1]:
+            if not self._stop.is_set():
+                continue
+            give_up = give_up or time.monotonic() + _PATIENCE_SECONDS
+            if time.monotonic() > give_up:
+                return False
+        return True
+
+    def _abandon(self) -> None:
+        self._gone = True
+        self._stop.set()
+        if self._descriptor is not None:
+            # What is left in the buffer is flushed at the interpreter's end: it must neither fail nor block there.
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._descriptor)
+            os.close(null)
+
+
+class JsonLines:
+    """One JSON object a point, as soon as it is there; everything else goes to ``err``."""
+
+    def __init__(self, out: TextIO, err: TextIO, stop: threading.Event) -> None:
+        self._writer = LineWriter(out, stop)
+        self._err = err
+        self._points: queue.SimpleQueue[Point] = queue.SimpleQueue()
+        self._told_tree = False
+        self._told_events = 0
+
+    def received(self, points: Sequence[Point]) -> None:
+        for point in points:
+            self._points.put(point)
+
+    def show(self, progress: Progress) -> None:
+        if not self._told_tree:
+            self._told_tree = True
+            self._tell(progress.tree)
+        for event in progress.events[self._told_events :]:
+            self._tell(event)
+        self._told_events = len(progress.events)
+        while not self._points.empty():
+            self._writer.write(json.dumps(asdict(self._points.get())))
+
+    def finish(self, progress: Progress, summary: Sequence[str]) -> None:
+        self.show(progress)
+        for line in summary:
+            self._tell(line)
+
+    def close(self) -> None:
+        pass
+
+    def _tell(self, line: str) -> None:
+        self._err.write(f"{line}\n")
+        self._err.flush()
