@@ -1,0 +1,91 @@
+# `make demo` and `make test` need Python (3.11 or newer, with venv), make and a package index, and nothing before them.
+
+PYTHON ?= python3
+DURATION ?= 30s
+UV ?= uv
+GO ?= go
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Every version and its hashes are pinned; the project itself is installed from here, with nothing downloaded for it.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+OTELCOL := .cache/otelcol/otelcol
+
+.PHONY: help demo test lint format cover otelcol constraints clean
+
+help:
+	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
+	@echo 'make test       the tests (FLAGS=... is passed to pytest); what cannot run here is skipped with its reason'
+	@echo 'make cover      the tests, with the branch coverage of the package'
+	@echo 'make lint       ruff, mypy and the import contract'
+	@echo 'make format     ruff, mending what it can'
+	@echo 'make otelcol    builds the OpenTelemetry Collector for the tests that need it (needs Go, about two minutes)'
+	@echo 'make constraints  pins the newest versions (needs uv)'
+	@echo 'make clean      removes what the above have made'
+
+demo: $(VENV)/.demo-stamp
+	@$(BIN)/otel-k8s-cgroup demo --duration $(DURATION)
+
+test: $(VENV)/.dev-stamp
+	@$(BIN)/python -m pytest $(FLAGS)
+
+cover: $(VENV)/.dev-stamp
+	@$(BIN)/coverage erase
+	@$(BIN)/python -m pytest --cov $(FLAGS)
+
+lint: $(VENV)/.dev-stamp
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev-stamp
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+otelcol: $(OTELCOL)
+
+# The builder's version is that of the Collector's modules in the file.
+$(OTELCOL): tests/collectors/otelcol-builder.yaml
+	@mkdir -p $(@D)
+	GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS=-mod=mod $(GO) run \
+	    go.opentelemetry.io/collector/cmd/builder@$$(sed -n 's/.*otlpreceiver //p' $<) --config $<
+	@touch $@
+
+# --- the virtual environment ---------------------------------------------------------------------------------------
+
+# Made once: `make clean` before the next `make` changes to another PYTHON.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo >&2 \
+	    '$(PYTHON) is no Python 3.11 or newer: install one, and name it: make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
+	    '$(PYTHON) has no venv module: install it (Debian and Ubuntu: apt-get install python3-venv), and try again'; exit 1; }
+	@echo 'setting up $(VENV)'
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.demo-stamp: constraints.txt pyproject.toml | $(BIN)/python
+	@$(PIP) install --require-hashes -r constraints.txt
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev-stamp: $(VENV)/.demo-stamp tests/constraints.txt tests/collectors/constraints.txt
+	@echo 'installing the test tools into $(VENV)'
+	@$(PIP) install --require-hashes -r tests/constraints.txt
+	@$(PIP) install --require-hashes --only-binary :all: -r tests/collectors/constraints.txt || \
+	    echo 'rotel has no wheel for this machine: the tests that go through it will be skipped'
+	@touch $@
+
+# --- pins ----------------------------------------------------------------------------------------------------------
+
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+    --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make constraints'
+
+constraints:
+	$(COMPILE) pyproject.toml --extra demo --group build -o constraints.txt
+	$(COMPILE) pyproject.toml -c constraints.txt -o deploy/constraints.txt
+	$(COMPILE) --group dev -c constraints.txt -o tests/constraints.txt
+	$(COMPILE) --group collectors -c constraints.txt -c tests/constraints.txt -o tests/collectors/constraints.txt
+
+clean:
+	rm -rf $(VENV) .cache build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,239 @@
+"""``make bench``: what the exporter costs, beside the least that the kernel allows.
+
+    python -m bench.bench [--json FILE] [--quick] [EARLIER.json]
+
+Ratios in one run are what to compare: machines differ, and shared ones are noisy. Figures are medians of RUNS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import google.protobuf
+from opentelemetry.sdk.version import __version__ as sdk_version
+
+from bench.nodes import Node, made
+from bench.process import measure_process
+from bench.read_cost import read_cost
+from otel_k8s_cgroup import __version__
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.export.transport import Receipt
+from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.model import Pod
+
+if TYPE_CHECKING:
+    from bench.sink import Protocol
+
+SIZES = (10, 110, 500, 1000)
+RUNS = 7
+
+_LOOP = 20_000
+
+
+def reference_us() -> float:
+    """A fixed pure-Python loop, µs: what machine this is, in the one unit that all of them share."""
+    begin = time.process_time_ns()
+    value = 1
+    for number in range(_LOOP):
+        value = (value * 31 + number) & 0xFFFFFFFF
+    return (time.process_time_ns() - begin) / 1e3
+
+
+class _ToNowhere:
+    """Takes the bytes as a socket would, and lets them go."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._out = Path("/dev/null").open("wb", buffering=0)  # noqa: SIM115 closed with the process
+
+    def send(self, body: bytes) -> Receipt:
+        self.bytes += self._out.write(body) or 0
+        return Receipt()
+
+    def close(self) -> None:
+        self._out.close()
+
+
+def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
+    """CPU of each stage of a tick, and the bytes a point; medians."""
+    pods = {
+        uid: Pod(uid, f"checkout-7d9c5b6f4-{number:05d}", "shop", "bench-node", "2026-01-01T00:00:00Z", uid)
+        for number, uid in enumerate(node.uids)
+    }
+    transport = _ToNowhere()
+    exporter = Exporter(transport, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
+    instruments = PodInstruments(ALUMET)
+    cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
+    stages: dict[str, list[float]] = {"read": [], "collect": [], "deliver": [], "reference": []}
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    points = 0
+    try:
+        for run in range(RUNS + 3):
+            readings = rows = None
+            laps = [0] * 3
+            rounds = max(3, 2000 // len(pods))
+            points_before, bytes_before = exporter.stats.points_sent, transport.bytes
+            for _ in range(rounds):
+                begin = time.process_time_ns()
+                readings = cgroups.read(pods, _fail)
+                read = time.process_time_ns()
+                rows = instruments.collect(readings)
+                collected = time.process_time_ns()
+                exporter.put([(pods[reading.cgroup_uid], reading) for reading in readings], rows, offset_ns)
+                exporter.delivery.deliver()
+                laps = [
+                    lap + took
+                    for lap, took in zip(
+                        laps, (read - begin, collected - read, time.process_time_ns() - collected), strict=True
+                    )
+                ]
+            points = exporter.stats.points_sent - points_before
+            if run >= 3:  # the first ones build the messages
+                stages["read"].append(laps[0] / 1e3 / rounds / len(pods))
+                stages["collect"].append(laps[1] / 1e3 / points)
+                stages["deliver"].append(laps[2] / 1e3 / points)
+                stages["reference"].append(reference_us())
+            size = (transport.bytes - bytes_before) / points
+    finally:
+        cgroups.close()
+        transport.close()
+    return {
+        "read_us_per_pod": statistics.median(stages["read"]),
+        "collect_us_per_point": statistics.median(stages["collect"]),
+        "deliver_us_per_point": statistics.median(stages["deliver"]),
+        "points_per_pod": points / rounds / len(pods),
+        "bytes_per_point": size,
+        "reference_us": statistics.median(stages["reference"]),
+    }
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """Every figure of the table, and on what it was measured."""
+    result: dict[str, Any] = {
+        "on": {
+            "exporter": __version__,
+            "python": platform.python_version(),
+            "sdk": sdk_version,
+            "protobuf": google.protobuf.__version__,
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+        },
+        "pipeline": {},
+        "read": {},
+        "process": {},
+    }
+    # As the exporter itself does once it is started.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1_000)
+    for pods in SIZES[:2] if quick else SIZES:
+        with made(pods) as node:
+            result["on"]["cgroups"] = node.kind
+            result["read"][str(pods)] = read_cost(node, RUNS)
+            for point_attributes in (False, True):
+                name = f"{pods} {'with' if point_attributes else 'without'} point attributes"
+                result["pipeline"][name] = pipeline(node, point_attributes=point_attributes)
+            protocols: tuple[Protocol, ...] = ("http/protobuf", "grpc")
+            for protocol in protocols if pods in (110, 1000) else ():
+                name = f"{pods} {protocol}"
+                result["process"][f"{name} 1s"] = measure_process(node, protocol=protocol, poll_ms=1000, exports=8)
+                if pods == 110:
+                    exports = 100 if quick else 600
+                    fast = measure_process(node, protocol=protocol, poll_ms=100, exports=exports)
+                    result["process"][f"{name} 100ms"] = fast
+    return result
+
+
+def flat(result: dict[str, Any]) -> dict[str, float]:
+    """``{"pipeline 110 … collect_us_per_point": 9.3, …}``"""
+    return {
+        f"{part} {name} {figure}": value
+        for part in ("read", "pipeline", "process")
+        for name, figures in result[part].items()
+        for figure, value in figures.items()
+        if isinstance(value, (int, float))
+    }
+
+
+def report(result: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+    """The figures as a table; beside each its ratio to the earlier run's."""
+    out = sys.stdout
+    out.write("  ".join(f"{name} {value}" for name, value in result["on"].items()) + "\n\n")
+    before = flat(earlier) if earlier else {}
+    for name, value in flat(result).items():
+        ratio = f"  {value / before[name]:6.2f} x the earlier" if before.get(name) else ""
+        out.write(f"{name:<75} {value:10.2f}{ratio}\n")
+    out.write("\n")
+    for target in targets(result):
+        out.write(f"{target}\n")
+
+
+def targets(result: dict[str, Any]) -> list[str]:
+    """What this run says of the limits that the project has set itself."""
+    lines = []
+
+    def line(what: str, value: float | None, limit: float, unit: str) -> None:
+        if value is not None:
+            lines.append(f"{'ok  ' if value <= limit else 'OVER'} {what}: {value:.2f} {unit} (limit {limit:g})")
+
+    for pods, read in result["read"].items():
+        limit = 1.6 if read["kind"] == "v1" else 1.8
+        line(f"reading, {pods} pods, against C", read["ratio"], limit, "x")
+    for with_or_without, limit in (("without", 11.0), ("with", 14.0)):
+        stages = result["pipeline"][f"110 {with_or_without} point attributes"]
+        cost = stages["collect_us_per_point"] + stages["deliver_us_per_point"]
+        line(f"values to bytes, {with_or_without} point attributes", cost, limit, "µs a point")
+        loops = 1e3 * cost / stages["reference_us"]
+        lines.append(f"     … which is {loops:.1f} thousandths of the reference loop ({_LOOP} rounds)")
+        if with_or_without == "without":
+            line("bytes a point, without point attributes", stages["bytes_per_point"], 90, "B")
+    if "1000 without point attributes" in result["pipeline"]:
+        line("CPU a pod, 1000 pods against 100", _per_pod(result, 1000) / _per_pod(result, 110), 1.15, "x")
+    for name, limit in (("110 http/protobuf 1s", 50), ("110 grpc 1s", 60), ("1000 http/protobuf 1s", 90)):
+        if name in result["process"]:
+            line(f"RSS, {name}", result["process"][name]["rss_mb"], limit, "MB")
+    for name, figures in result["process"].items():
+        line(f"start to the first point, {name}", figures["start_to_first_point_seconds"], 1, "s")
+        if "grpc" not in name:
+            line(f"threads, {name}", figures["threads"], 4, "")
+        if "100ms" in name:
+            line(f"lateness, 99th percentile, {name}", figures["late_p99_ms"], 10, "ms")
+            line(f"CPU, {name}", figures["cpu_percent_of_a_core"], 20, "% of a core")
+    return lines
+
+
+def _per_pod(result: dict[str, Any], pods: int) -> float:
+    stages = result["pipeline"][f"{pods} without point attributes"]
+    per_point = stages["collect_us_per_point"] + stages["deliver_us_per_point"]
+    return float(stages["read_us_per_pod"] + stages["points_per_pod"] * per_point)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("earlier", nargs="?", type=Path, help="an earlier run's JSON file, to compare with")
+    parser.add_argument("--json", type=Path, help="where this run's JSON goes")
+    parser.add_argument("--quick", action="store_true", help="10 and 110 pods only, for a look")
+    arguments = parser.parse_args()
+    earlier = json.loads(arguments.earlier.read_text()) if arguments.earlier else None
+    result = measure(quick=arguments.quick)
+    report(result, earlier)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""A node to measure: pods with real cgroups where this machine may have them, else a tree of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Kind = Literal["v1", "v2", "tree"]
+
+_MOUNT = Path("/sys/fs/cgroup")
+
+# What a kernel 6.12 prints, shortened to the keys' number and the digits' usual length.
+_MEMORY_STAT = "anon 104857600\nfile 52428800\nkernel 4194304\nkernel_stack 147456\npagetables 1048576\n" + "".join(
+    f"other_key_{number} {number * 4096}\n" for number in range(45)
+)
+_FILES = {
+    "cpu.stat": "usage_usec 123456789\nuser_usec 100000000\nsystem_usec 23456789\nnr_periods 0\nnr_throttled 0\n",
+    "memory.current": "162529280\n",
+    "memory.stat": _MEMORY_STAT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """``root`` is the exporter's ``cgroup_root``, ``pods_file`` its PodList, ``uids`` the pods'."""
+
+    kind: Kind
+    root: Path
+    pods_file: Path
+    uids: tuple[str, ...]
+
+
+@contextmanager
+def made(pods: int) -> Iterator[Node]:
+    """A node of so many pods, gone again afterwards."""
+    uids = tuple(str(uuid.UUID(int=(number << 96) | 0x1234)) for number in range(1, pods + 1))
+    with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-bench-", dir=_memory_directory()) as directory:
+        home = Path(directory)
+        pods_file = home / "pods.json"
+        pods_file.write_text(json.dumps(_pod_list(uids)))
+        kind, root, real = _roots(home)
+        created: list[Path] = []
+        try:
+            for base in real or [root]:
+                for path in _paths(base, uids):
+                    path.mkdir()
+                    created.append(path)
+            if not real:
+                (root / "cgroup.controllers").write_text("cpu memory\n")
+                for uid_directory in created:
+                    if "-pod" in uid_directory.name:
+                        for name, content in _FILES.items():
+                            (uid_directory / name).write_text(content)
+            yield Node(kind, root, pods_file, uids)
+        finally:
+            if real:
+                for path in reversed(created):
+                    path.rmdir()
+                for base in real:
+                    base.rmdir()
+            else:
+                shutil.rmtree(root, ignore_errors=True)
+
+
+def _memory_directory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _roots(home: Path) -> tuple[Kind, Path, list[Path]]:
+    name = f"otel-k8s-cgroup-bench-{os.getpid()}"
+    root = home / "cgroup"
+    root.mkdir()
+    real: list[Path] = []
+    try:
+        if (_MOUNT / "cgroup.controllers").exists():
+            base = _MOUNT / name
+            base.mkdir()
+            (base / "cgroup.subtree_control").write_text("+cpu +memory")
+            return "v2", base, [base]
+        for controller in ("cpuacct", "memory"):
+            base = _MOUNT / controller / name
+            base.mkdir()
+            real.append(base)
+            (root / controller).symlink_to(base)
+    except OSError:
+        for base in real:
+            base.rmdir()
+        return "tree", root, []
+    return ("v1", root, real) if real else ("tree", root, [])
+
+
+def _paths(base: Path, uids: tuple[str, ...]) -> Iterator[Path]:
+    parent = base / "kubepods.slice"
+    yield parent
+    for level in ("burstable", "besteffort"):
+        yield parent / f"kubepods-{level}.slice"
+    for number, uid in enumerate(uids):
+        level = ("", "burstable", "besteffort")[number % 3]
+        dashed = f"-{level}" if level else ""
+        where = parent / f"kubepods{dashed}.slice" if level else parent
+        yield where / f"kubepods{dashed}-pod{uid.replace('-', '_')}.slice"
+
+
+def _pod_list(uids: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "kind": "PodList",
+        "apiVersion": "v1",
+        "items": [
+            {
+                "metadata": {"uid": uid, "name": f"checkout-7d9c5b6f4-{number:05d}", "namespace": "shop"},
+                "spec": {"nodeName": "bench-node"},
+                "status": {"startTime": "2026-01-01T00:00:00Z"},
+            }
+            for number, uid in enumerate(uids)
+        ],
+    }

@@ -1,0 +1,84 @@
+"""The exporter as a process of its own: memory, threads, CPU, start, and how well it keeps its grid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.sink import Protocol, Sink
+
+if TYPE_CHECKING:
+    from bench.nodes import Node
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def measure_process(
+    node: Node, *, protocol: Protocol, poll_ms: int, exports: int, point_attributes: bool = True
+) -> dict[str, float]:
+    """Runs ``otel-k8s-cgroup run`` until ``exports`` requests have come, and looks at it from outside."""
+    with Sink(protocol) as sink:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "otel_k8s_cgroup", "run", "--log-level", "warning", "--k8s-node", "bench-node"),
+                *("--cgroup-root", str(node.root), "--pod-source", f'{{ file = "{node.pods_file}" }}'),
+                *("--poll-interval", f"{poll_ms}ms", "--point-attributes", str(point_attributes).lower()),
+                *("--otlp-endpoint", sink.endpoint, "--otlp-protocol", protocol),
+            ]
+        )
+        try:
+            sink.wait_for(1)
+            first_point_seconds = time.monotonic() - began
+            sink.wait_for(3)
+            cpu_before, at_before = _cpu_seconds(process.pid), time.monotonic()
+            sink.wait_for(exports)
+            cpu_share = (_cpu_seconds(process.pid) - cpu_before) / (time.monotonic() - at_before)
+            status = _status(process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        times = _tick_times_ns(sink)
+    phases = [at - number * poll_ms * 1_000_000 for number, at in times]
+    late = sorted((phase - min(phases)) / 1e6 for phase in phases)
+    return {
+        "start_to_first_point_seconds": first_point_seconds - poll_ms / 1e3,
+        "rss_mb": status["VmRSS"] / 1024,
+        "threads": status["Threads"],
+        "cpu_percent_of_a_core": 100 * cpu_share,
+        "late_p99_ms": late[int(0.99 * (len(late) - 1))],
+    }
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def _status(pid: int) -> dict[str, int]:
+    """VmRSS (kB) and Threads."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {
+        name: int(value.split()[0])
+        for name, _, value in (line.partition(":") for line in lines)
+        if name in ("VmRSS", "Threads")
+    }
+
+
+def _tick_times_ns(sink: Sink) -> list[tuple[int, int]]:
+    """(number of the tick, when its first pod was read), wall clock; without the last tick, which SIGTERM makes."""
+    first: list[int] = []
+    for request in sink.decoded():
+        pods = [
+            each for each in request.resource_metrics if any(a.key == "k8s.pod.uid" for a in each.resource.attributes)
+        ]
+        if pods:
+            metric = pods[0].scope_metrics[0].metrics[-1]
+            first += sorted({point.time_unix_nano for point in metric.gauge.data_points})
+    first.sort()
+    return list(enumerate(first[:-1]))

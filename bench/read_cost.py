@@ -1,0 +1,125 @@
+"""What a reading of every pod costs, beside a C program that reads the same files and does nothing with them.
+
+python -m bench.read_cost [PODS ...]
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.nodes import made
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.nodes import Node
+    from otel_k8s_cgroup.errors import CgroupError
+
+_SOURCE = Path(__file__).with_name("read_limit.c")
+
+# A slice of one program's measurement: short, so that what slows the machine down slows both of a pair.
+_SLICE_PODS = 2000
+_SLICES_A_RUN = 5
+
+
+def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
+    """CPU µs a pod of ``NodeCgroups.read`` (listing the pods, reading, parsing, percentages) and of the C program, and
+    their ratio: medians of ``5 × runs`` pairs measured in turns. Without a C compiler the last two are None.
+    """
+    pods = len(node.uids)
+    rounds = max(1, _SLICE_PODS // pods)
+    wanted = dict.fromkeys(node.uids)
+    cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(1 << 20), clock=time.monotonic_ns)
+    found = len(cgroups.read(wanted, _fail))
+    if found != pods:
+        raise RuntimeError(f"{found} of {pods} pods were read")
+    paths = _open_paths(node.root)
+    ours: list[float] = []
+    limit: list[float] = []
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1_000)
+    with _c_program(rounds, paths) as c_program_ns:
+        for _ in range(runs * _SLICES_A_RUN):
+            cgroups.read(wanted, _fail)
+            before = time.process_time_ns()
+            for _ in range(rounds):
+                cgroups.read(wanted, _fail)
+            ours.append((time.process_time_ns() - before) / rounds / pods / 1000)
+            if c_program_ns:
+                limit.append(c_program_ns() / pods / 1000)
+    gc.unfreeze()
+    cgroups.close()
+    return {
+        "pods": pods,
+        "kind": node.kind,
+        "files_a_pod": len(paths) / pods,
+        "read_us_a_pod": statistics.median(ours),
+        "c_us_a_pod": statistics.median(limit) if limit else None,
+        "ratio": statistics.median(a / b for a, b in zip(ours, limit, strict=True)) if limit else None,
+    }
+
+
+def _fail(error: CgroupError) -> None:
+    raise error
+
+
+def _open_paths(root: Path) -> list[str]:
+    """The cgroup files that this process holds open, in the order in which they were opened (and are read)."""
+    below = tuple(f"{os.path.realpath(directory)}/" for directory in (root, *root.iterdir()))
+    paths: list[str] = []
+    for descriptor in sorted(os.listdir("/proc/self/fd"), key=int):  # noqa: PTH208 names, not paths, are wanted
+        with suppress(FileNotFoundError):  # the listing's own
+            path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 a string is wanted
+            if path.startswith(below):
+                paths.append(path)
+    return paths
+
+
+@contextmanager
+def _c_program(rounds: int, paths: list[str]) -> Iterator[Callable[[], float] | None]:
+    """What measures CPU nanoseconds a round of the C program; None where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        command = [f"{directory}/read_limit", str(rounds)]
+        subprocess.run([compiler, "-O2", "-o", command[0], str(_SOURCE)], check=True)
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as program:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            program.stdin.write("\n".join(paths) + "\n\n")
+            stdin, stdout = program.stdin, program.stdout
+
+            def measure() -> float:
+                stdin.write("\n")
+                stdin.flush()
+                return float(stdout.readline())
+
+            yield measure
+
+
+def main() -> None:
+    """Prints one JSON object for each number of pods."""
+    for pods in [int(argument) for argument in sys.argv[1:]] or [110]:
+        with made(pods) as node:
+            print(json.dumps(read_cost(node)))  # noqa: T201 its output
+
+
+if __name__ == "__main__":
+    main()

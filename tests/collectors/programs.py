@@ -1,0 +1,99 @@
+"""Real collectors that nobody here wrote, as processes: OTLP in, OTLP out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tests.programs import clean_environ, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OTELCOL = Path(__file__).parents[2] / ".cache/otelcol/otelcol"
+
+Name = Literal["rotel", "otelcol"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a collector takes OTLP."""
+
+    grpc: str
+    http: str
+
+
+def why_not(name: Name) -> str | None:
+    """Why it cannot be run here; None where it can."""
+    if _binary(name) is not None:
+        return None
+    if name == "rotel":
+        return "rotel is not installed: it has no wheel for this machine"
+    return "the OpenTelemetry Collector is not built: `make otelcol` does so (it needs Go)"
+
+
+@contextmanager
+def collector(name: Name, directory: Path, forward_to: str) -> Iterator[Listening]:
+    """Runs it, with its files in ``directory``, until the end: all it takes goes to ``forward_to`` (gRPC) unchanged."""
+    grpc, http = _free_ports(2)
+    listening = Listening(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}")
+    binary = _binary(name)
+    assert binary is not None
+    if name == "rotel":
+        flags: dict[str, str | Path] = {
+            "--pid-file": directory / "rotel.pid",
+            "--otlp-grpc-endpoint": f"127.0.0.1:{grpc}",
+            "--otlp-http-endpoint": f"127.0.0.1:{http}",
+            "--exporter": "otlp",
+            "--otlp-exporter-endpoint": forward_to,
+            "--otlp-exporter-protocol": "grpc",
+        }
+        argv = [binary, "start", *(word for flag in flags.items() for word in flag)]
+    else:
+        (directory / "otelcol.yaml").write_text(json.dumps(_otelcol_config(grpc, http, forward_to)))  # JSON is YAML
+        argv = [binary, "--config", directory / "otelcol.yaml"]
+    with started(argv, clean_environ(HOME=str(directory))) as program:
+        program.wait_for_line(lambda line: "Starting Rotel" in line or "Everything is ready" in line)
+        yield listening
+        # Not killed: what it still holds is sent on first.
+        program.stop()
+
+
+def _binary(name: Name) -> Path | None:
+    if name == "otelcol":
+        return _OTELCOL if _OTELCOL.exists() else None
+    package = importlib.util.find_spec("rotel")
+    return None if package is None or package.origin is None else Path(package.origin).with_name("rotel-agent")
+
+
+def _otelcol_config(grpc: int, http: int, forward_to: str) -> object:
+    return {
+        "receivers": {
+            "otlp": {
+                "protocols": {
+                    "grpc": {"endpoint": f"127.0.0.1:{grpc}"},
+                    "http": {"endpoint": f"127.0.0.1:{http}"},
+                }
+            }
+        },
+        "exporters": {"otlp_grpc": {"endpoint": forward_to, "tls": {"insecure": True}}},
+        "service": {
+            "pipelines": {"metrics": {"receivers": ["otlp"], "exporters": ["otlp_grpc"]}},
+            "telemetry": {"metrics": {"level": "none"}},
+        },
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

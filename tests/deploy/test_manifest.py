@@ -1,0 +1,144 @@
+"""The manifest is one that a cluster takes, asks for no right that is not needed, and starts the program as it must."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from otel_k8s_cgroup import __version__, settings
+from otel_k8s_cgroup.model import TokenRetrieval
+from tests import otlp
+from tests.deploy.files import container, manifest, of_kind
+from tests.fakes import kube_api
+from tests.fakes.cgroup_tree import CgroupTree, Figures
+from tests.fakes.otlp_receiver import OtlpReceiver
+from tests.programs import clean_environ, exporter
+
+if TYPE_CHECKING:
+    from typing import Any
+
+NODE = "worker-7.example.com"
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.28", "1.31", "1.34", "1.37"])
+@pytest.mark.parametrize("obj", manifest(), ids=lambda obj: str(obj["kind"]))
+def test_each_object_is_valid(obj: dict[str, Any], version: str) -> None:
+    """The API's own schemas take it, and it has no field that they do not know."""
+    kubernetes_validate.validate(obj, version, strict=True)
+
+
+def test_all_parts_belong_together() -> None:
+    """All is in the namespace that the manifest makes; the DaemonSet's account is the one that has the role."""
+    namespace = of_kind("Namespace")["metadata"]["name"]
+    account, binding, role = of_kind("ServiceAccount"), of_kind("ClusterRoleBinding"), of_kind("ClusterRole")
+    daemon_set = of_kind("DaemonSet")
+    assert account["metadata"]["namespace"] == daemon_set["metadata"]["namespace"] == namespace
+    assert container().pod["serviceAccountName"] == account["metadata"]["name"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": namespace}
+    ]
+    assert binding["roleRef"] == {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole",
+        "name": role["metadata"]["name"],
+    }
+    labels = daemon_set["spec"]["template"]["metadata"]["labels"]
+    assert daemon_set["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_role_reads_pods_and_nothing_more() -> None:
+    """No secret, no node, nothing to write."""
+    (rule,) = of_kind("ClusterRole")["rules"]
+    assert rule.keys() == {"apiGroups", "resources", "verbs"}
+    assert (rule["apiGroups"], rule["resources"]) == ([""], ["pods"])
+    assert sorted(rule["verbs"]) == ["get", "list", "watch"]
+
+
+def test_the_container_is_confined() -> None:
+    """Not privileged, not root, no capability, nothing of the node's but its cgroups, and those read-only."""
+    pod, spec = container().pod, container().spec
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert spec["securityContext"]["privileged"] is False
+    assert spec["securityContext"]["allowPrivilegeEscalation"] is False
+    assert spec["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    of_node = {path: volume for path, volume in container().volumes.items() if "hostPath" in volume}
+    assert [volume["hostPath"]["path"] for volume in of_node.values()] == ["/sys/fs/cgroup"]
+    for path in of_node:
+        assert container().mounts[path]["readOnly"] is True
+        # A runtime mounts the container's own hierarchy at /sys/fs/cgroup, over or under this one.
+        assert not Path(path).is_relative_to("/sys")
+        # A v1 controller that is mounted later is seen too.
+        assert container().mounts[path]["mountPropagation"] == "HostToContainer"
+
+
+def test_every_node_has_one_and_it_may_end_in_order() -> None:
+    """Tainted nodes have pods too; the last export has the 5 s that it may take, with room; memory is bounded."""
+    pod, spec = container().pod, container().spec
+    assert {"operator": "Exists"} in pod["tolerations"]
+    assert pod["terminationGracePeriodSeconds"] >= 10
+    assert {"requests", "limits"} <= spec["resources"].keys()
+    assert {"cpu", "memory"} <= spec["resources"]["requests"].keys()
+    assert "memory" in spec["resources"]["limits"]
+    assert spec["image"].rpartition(":")[2] == __version__
+
+
+def test_the_program_reads_its_environment_as_it_is_meant(tmp_path: Path) -> None:
+    """On a node: the node's name, the cluster's API with its CA, the mounted cgroups, a place to write that exists."""
+    (tmp_path / "ca.crt").write_text("the cluster's")
+    loaded = settings.load(flags={}, environ=container().environ(NODE), config_file=None, service_account_dir=tmp_path)
+    assert loaded.k8s_node == NODE
+    assert loaded.k8s_api_url == "https://10.96.0.1:443"
+    assert loaded.k8s_ca_file == str(tmp_path / "ca.crt")
+    assert loaded.token_retrieval == TokenRetrieval("auto")
+    assert loaded.pod_source.method == "api"
+    assert container().volumes[loaded.cgroup_root]["hostPath"]["path"] == "/sys/fs/cgroup"
+    endpoint = next(each["value"] for each in container().spec["env"] if each["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert (loaded.otlp.endpoint, loaded.otlp.protocol) == (endpoint, "grpc")
+    assert loaded.state_file is not None
+    written_to = container().mounts[str(Path(loaded.state_file).parent)]
+    assert "readOnly" not in written_to
+    assert "emptyDir" in container().volumes[written_to["mountPath"]]
+
+
+def test_the_program_runs_in_it(tmp_path: Path) -> None:
+    """Started with the manifest's arguments, environment and mounts, with no home, it ships the pods of the node that
+    the downward API names, and writes nowhere but to its state file.
+    """
+    directories = {path: tmp_path / volume["name"] for path, volume in container().volumes.items()}
+    cgroup = next(path for path, volume in container().volumes.items() if "hostPath" in volume)
+    tree = CgroupTree(directories[cgroup])
+    for directory in directories.values():
+        directory.mkdir(exist_ok=True)
+    here, elsewhere = str(uuid.uuid4()), str(uuid.uuid4())
+    for uid in (here, elsewhere):
+        tree.write(uid, Figures(anon=1))
+    assert container().spec["args"] == ["run"]
+    with kube_api.KubeApi() as api, OtlpReceiver("grpc") as receiver:
+        api.add(kube_api.pod("here", node=NODE, uid=here), kube_api.pod("elsewhere", node="worker-8", uid=elsewhere))
+        environ = {name: value for name, value in clean_environ().items() if name != "HOME"} | container().environ(
+            NODE, directories
+        )
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
+        files_before = files_below(tmp_path)
+        with exporter(
+            "--k8s-api-url", api.url, "--token-retrieval", "none", "--poll-interval", "50ms", environ=environ
+        ) as program:
+            receiver.wait_for(lambda messages: here in {point.pod for point in otlp.points(messages)})
+            assert program.stop() == 0
+    points = [point for point in otlp.points(receiver.messages) if point.pod]
+    assert {point.pod for point in points} == {here}
+    assert {point.resource["k8s.node.name"] for point in points} == {NODE}
+    state = Path(environ["OTEL_K8S_CGROUP_STATE_FILE"])
+    assert files_below(tmp_path) - files_before <= {state}
+
+
+def files_below(directory: Path) -> set[Path]:
+    return {path for path in directory.rglob("*") if path.is_file()}
