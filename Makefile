@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover otelcol constraints clean
+.PHONY: help demo test lint format cover otelcol scale constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make cover      the tests, with the branch coverage of the package'
 	@echo 'make lint       ruff, mypy and the import contract'
 	@echo 'make format     ruff, mending what it can'
+	@echo 'make scale      the load of a large cluster on its API servers and collectors, simulated (FLAGS=--help)'
 	@echo 'make otelcol    builds the OpenTelemetry Collector for the tests that need it (needs Go, about two minutes)'
 	@echo 'make constraints  pins the newest versions (needs uv)'
 	@echo 'make clean      removes what the above have made'
@@ -42,6 +43,9 @@ lint: $(VENV)/.dev-stamp
 format: $(VENV)/.dev-stamp
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+scale: $(VENV)/.demo-stamp
+	@$(BIN)/python -m bench.scale $(FLAGS)
 
 otelcol: $(OTELCOL)
 

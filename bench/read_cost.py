@@ -98,9 +98,7 @@ def _c_program(rounds: int, paths: list[str]) -> Iterator[Callable[[], float] | 
     with tempfile.TemporaryDirectory() as directory:
         command = [f"{directory}/read_limit", str(rounds)]
         subprocess.run([compiler, "-O2", "-o", command[0], str(_SOURCE)], check=True)
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as program:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
             assert program.stdin is not None
             assert program.stdout is not None
             program.stdin.write("\n".join(paths) + "\n\n")

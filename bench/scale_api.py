@@ -158,8 +158,10 @@ class _Counted:
         return getattr(self._file, name)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class Server(ThreadingHTTPServer):
+    """Its ``server_close`` waits until all is counted."""
+
+    daemon_threads = False
 
     def __init__(self, node: Node) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -170,7 +172,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: Server
     protocol_version = "HTTP/1.1"
     timeout = _PATIENCE_SECONDS
 
@@ -189,17 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
         if query.get("watch") == "true":
             self._watch(node, float(query["timeoutSeconds"]))
             return
-        body = node.listed()
+        at, body = node.now, node.listed()
         self._head("Content-Length", str(len(body)))
         self.wfile.write(body)
-        self._count("poll" if parts.path == "/pods" else "list")
+        self._count(at, "poll" if parts.path == "/pods" else "list")
 
     def _watch(self, node: Node, seconds: float) -> None:
         self._head("Transfer-Encoding", "chunked")
-        self._count("watch")
+        self._count(node.now, "watch")
         for verb, line in node.stream(seconds):
             self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
-            self._count(verb)
+            self._count(node.now, verb)
         if node.now >= node.hours * 3600:
             node.end()
         self.wfile.write(b"0\r\n\r\n")
@@ -210,17 +212,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(*header)
         self.end_headers()
 
-    def _count(self, verb: str) -> None:
+    def _count(self, at_seconds: float, verb: str) -> None:
         """All that went through since the last count was for this."""
-        if not self.server.node.ended.is_set():
-            sent = Sent(self.server.node.now, verb, self.received.bytes, self.answered.bytes)
-            self.server.node.sent.append(sent)
+        node = self.server.node
+        if at_seconds < node.hours * 3600:
+            node.sent.append(Sent(at_seconds, verb, self.received.bytes, self.answered.bytes))
         self.received.bytes = self.answered.bytes = 0
 
 
 def follow(source: Literal["api", "kubelet"], node: Node) -> list[Sent]:
     """All that the exporter's client and ``node``'s server say to each other in the node's hours, from the start on."""
-    server = _Server(node)
+    server = Server(node)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     with tempfile.NamedTemporaryFile("w", prefix="scale-token-") as token:
         token.write("t" * _TOKEN_BYTES)
@@ -237,7 +239,9 @@ def follow(source: Literal["api", "kubelet"], node: Node) -> list[Sent]:
         )
         watcher.start()
         ended = node.ended.wait(_PATIENCE_SECONDS)
-        known = len(watcher.pods)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while (known := len(watcher.pods)) != node.pods and time.monotonic() < deadline:
+            time.sleep(0.01)  # the last events are on their way
         node.closing.set()
         watcher.stop()
         server.shutdown()

@@ -60,8 +60,8 @@ def cpu_time(of: Iterable[Point], pod: str) -> dict[str, int]:
 
 
 def defects(of: Iterable[Point]) -> list[str]:
-    """What no series may have: a negative delta, a point twice, a start after its time, a gap between two deltas, an
-    empty attribute. One line each.
+    """What no series may have: a negative sum, a point twice, a start after its time, a gap between two deltas, a
+    cumulative sum that falls or starts anew, an empty attribute. One line each.
     """
     found = []
     series: dict[object, list[Point]] = defaultdict(list)
@@ -72,14 +72,16 @@ def defects(of: Iterable[Point]) -> list[str]:
         if not all((point.resource | point.attributes).values()):
             found.append(f"an empty attribute: {point}")
         if "sum" in point.kind and point.value < 0:
-            found.append(f"a negative delta: {point}")
+            found.append(f"a negative sum: {point}")
     for of_one in series.values():
         ordered = sorted(of_one, key=lambda point: point.time_ns)
         for before, after in pairwise(ordered):
             if before.time_ns == after.time_ns:
                 found.append(f"twice at one time: {before} {after}")
-            elif "sum" in after.kind and after.start_ns != before.time_ns:
+            elif "delta" in after.kind and after.start_ns != before.time_ns:
                 found.append(f"does not start where the one before ended: {before} {after}")
+            elif "cumulative" in after.kind and (after.start_ns != before.start_ns or after.value < before.value):
+                found.append(f"does not go on from the one before: {before} {after}")
     return found
 
 

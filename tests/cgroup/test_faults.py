@@ -88,12 +88,13 @@ def test_a_pod_directory_that_links_to_itself(tmp_path: Path) -> None:
     assert {error.cause for error in node.errors} == {"ELOOP"}
 
 
-def test_links_that_lead_round_in_a_circle(tmp_path: Path) -> None:
-    """Where parents are looked for no link is followed."""
-    tree = Tree(tmp_path / "cgroup")
+def test_no_link_is_followed_where_parents_are_looked_for(tmp_path: Path) -> None:
+    """Not round in a circle, and not out of the tree."""
+    tree, other = Tree(tmp_path / "cgroup"), Tree(tmp_path / "other")
     tree.make(GOOD)
+    other.make(BAD)
     (tree.root / "system.slice").symlink_to(tree.root)
-    (tree.root / "kubelet").symlink_to(tree.root)
+    (tree.root / "kubelet").symlink_to(other.root)
     assert Node(tree.root).read_well().keys() == {GUARANTEED}
 
 

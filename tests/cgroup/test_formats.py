@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_k8s_cgroup.cgroup.files import INT64_MAX, OpenFiles, StatFile, parse_flat_keyed, parse_single
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.errors import CgroupError
 
 Files = dict[str, bytes]
+
+# No deadline: how long an example takes is the machine's affair.
+thorough = settings(deadline=None, max_examples=300)
 
 V2_FILES: Files = {name: text.encode() for name, text in v2_files().items()}
 V1_FILES: Files = {name: text.encode() for files in v1_files().values() for name, text in files.items()}
@@ -138,6 +141,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return Reader(tmp_path_factory.mktemp("pod"))
 
 
+@thorough
 @given(files=trees(V2_FILES))
 def test_v2_says_what_the_files_say(read: Reader, files: Files) -> None:
     """The quick way and the general one are the model's, whatever stands where; and nothing escapes but figures."""
@@ -146,6 +150,7 @@ def test_v2_says_what_the_files_say(read: Reader, files: Files) -> None:
     assert all(isinstance(error, MalformedFile) and "\n" not in str(error) for error in errors)
 
 
+@thorough
 @given(files=trees(V1_FILES))
 def test_v1_says_what_the_files_say(read: Reader, files: Files) -> None:
     """As above, with the fallback to ticks and both settings of the hierarchy."""
@@ -154,6 +159,7 @@ def test_v1_says_what_the_files_say(read: Reader, files: Files) -> None:
     assert all(isinstance(error, MalformedFile) and "\n" not in str(error) for error in errors)
 
 
+@thorough
 @given(figures=st.lists(st.integers(0, INT64_MAX // US), min_size=8, max_size=8), newer=st.booleans())
 def test_well_formed_files(read: Reader, figures: list[int], newer: bool) -> None:
     """What kernels write, old (no `kernel` line) and new, comes out as it went in: no error and no figure left out."""
@@ -234,6 +240,8 @@ def test_a_key_that_stands_twice_counts_as_it_stands_first(read: Reader) -> None
     """On both versions, also where the second stands in the kernel's order."""
     v2 = V2_FILES | {"memory.stat": V2_FILES["memory.stat"] + b"anon 999\nfile 999\n"}
     assert read(v2, 2)[0][4:6] == (11, 22)
+    v2 = V2_FILES | {"memory.stat": V2_FILES["memory.stat"].replace(b"kernel 99", b"kernel_stack 999")}
+    assert read(v2, 2)[0][6] == 999
     v1 = V1_FILES | {"memory.stat": b"total_rss 11\ntotal_cache 22\ntotal_cache 999\ntotal_rss 999\n"}
     assert read(v1, 1)[0][4:6] == (11, 22)
 
@@ -291,15 +299,18 @@ def test_absent_keys_are_absent_figures(read: Reader) -> None:
     assert read(V2_FILES | {"memory.stat": b"anon 11\nsock 5\n"}, 2)[0][4:] == (11, None, None, None)
 
 
-@pytest.mark.parametrize("key", [b"usage_usec", b"user_usec"])
-def test_a_time_that_does_not_fit_nanoseconds(read: Reader, key: bytes) -> None:
-    """It would be beyond OTLP's integers: left out, and said."""
-    large = b"%b %d\n" % (key, INT64_MAX // US + 1)
-    stats, messages = malformed(V2_FILES | {"cpu.stat": large}, 2, read)
-    assert stats[:3] == (None, None, None)
-    assert messages == [f"cpu.stat: line '{large.decode().strip()}': at most {INT64_MAX // US} µs are expected"]
+@pytest.mark.parametrize(("key", "at"), [(b"usage_usec", 0), (b"system_usec", 1), (b"user_usec", 2)])
+def test_a_time_that_does_not_fit_nanoseconds(read: Reader, key: bytes, at: int) -> None:
+    """It would be beyond OTLP's integers: left out, and said. The other two are there."""
+    too_much = b"%b %d" % (key, INT64_MAX // US + 1)
+    content = re.sub(rb"(?m)^%b .*" % key, too_much, V2_FILES["cpu.stat"])
+    stats, messages = malformed(V2_FILES | {"cpu.stat": content}, 2, read)
+    times = [300_000, 100_000, 200_000]
+    assert list(stats[:3]) == [None if place == at else value for place, value in enumerate(times)]
+    assert messages == [f"cpu.stat: line '{too_much.decode()}': at most {INT64_MAX // US} µs are expected"]
 
 
+@thorough
 @given(data=st.binary(max_size=100), keys=st.lists(st.sampled_from(KEYS), max_size=5, unique=True))
 def test_any_bytes_with_any_keys(data: bytes, keys: list[bytes]) -> None:
     """The general parser by itself, one value a key."""

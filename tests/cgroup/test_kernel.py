@@ -96,6 +96,20 @@ def test_a_cgroup_that_ended_before_its_first_reading(kernel_tree: KernelTree) -
     assert node.read_well().keys() == {GUARANTEED}
 
 
+def test_one_of_two_roots_whose_pod_ends_between_listing_and_reading(kernel_tree: KernelTree) -> None:
+    """The other, which was left behind, is what there is then."""
+    behind = f"/kubepods/besteffort/pod{BURSTABLE}"
+    kernel_tree.make(f"{POD}/container")
+    kernel_tree.make(behind)
+    node = Node(kernel_tree.root)
+    assert node.read_well()[BURSTABLE].path == POD
+    kernel_tree.remove(f"{POD}/container")
+    node.clock.at_call(2, lambda: kernel_tree.remove(POD))
+    assert node.read_well() == {}
+    reading = node.read_well()[BURSTABLE]
+    assert (reading.path, reading.origin.born) == (behind, False)
+
+
 def test_no_descriptor_stays_behind(kernel_tree: KernelTree) -> None:
     """Of 300 pods that came and went, half of them between two readings."""
     node = Node(kernel_tree.root)

@@ -11,7 +11,7 @@ from otel_k8s_cgroup.cgroup.locate import pod_uid
 from otel_k8s_cgroup.errors import CgroupRootError
 from otel_k8s_cgroup.model import Stats
 
-from .layouts import BURSTABLE, HEX, LAYOUTS, STATIC, Layout
+from .layouts import BURSTABLE, GUARANTEED, HEX, LAYOUTS, STATIC, Layout
 from .support import Node
 from .trees import Tree, Version
 
@@ -126,12 +126,26 @@ def test_a_pod_under_two_roots_counts_once(tmp_path: Path, alive: str) -> None:
     assert node.read_well().keys() == {BURSTABLE}
 
 
+@pytest.mark.parametrize("containers", [(), (f"{SYSTEMD_POD}/{HEX}", f"{CGROUPFS_POD}/{HEX}")], ids=["none", "both"])
+def test_a_pod_under_two_roots_that_look_alike(tmp_path: Path, containers: tuple[str, ...]) -> None:
+    """Where containers do not tell, it is the same one each time, whatever comes and goes beside it."""
+    tree = Tree(tmp_path / "cgroup")
+    tree.make_all([SYSTEMD_POD, CGROUPFS_POD, *containers])
+    node = Node(tree.root)
+    first = node.read_well()[BURSTABLE]
+    for path in (f"/kubepods/pod{STATIC}", f"/kubepods.slice/kubepods-pod{GUARANTEED.replace('-', '_')}.slice"):
+        tree.make(path)
+        assert node.read_well()[BURSTABLE].origin is first.origin
+
+
 def test_what_was_left_behind_is_read_once_the_other_has_ended(tmp_path: Path) -> None:
-    """It was there all the time: it counts from its first reading, not from birth."""
+    """It was there all the time, also while others came: it counts from its first reading, not from birth."""
     tree = Tree(tmp_path / "cgroup")
     tree.make_all([SYSTEMD_POD, CGROUPFS_POD, f"{SYSTEMD_POD}/{HEX}"])
     node = Node(tree.root)
     node.read_well()
+    tree.make(f"/kubepods/burstable/pod{STATIC}")
+    assert node.read_well()[STATIC].origin.born
     tree.remove(SYSTEMD_POD)
     reading = node.read_well()[BURSTABLE]
     assert (reading.path, reading.origin.born) == (CGROUPFS_POD, False)
