@@ -39,7 +39,9 @@ class Sink:
 
         if protocol == "grpc":
             self._grpc = grpc.server(ThreadPoolExecutor(1))
-            export = grpc.unary_unary_rpc_method_handler(lambda body, _context: sink._keep(body))
+            export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+                lambda body, _context: sink._keep(body)
+            )
             service = "opentelemetry.proto.collector.metrics.v1.MetricsService"
             self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": export}),))
             self.endpoint = f"http://127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"

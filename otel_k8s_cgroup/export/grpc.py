@@ -76,7 +76,9 @@ class GrpcTransport:
             self._channel = grpc.insecure_channel(url.netloc, _OPTIONS, compression)
         # Bytes go in as they are: the request was serialized pod by pod. The answer is decoded here: what gRPC's own
         # threads cannot decode they log with a traceback.
-        self._call = self._channel.unary_unary(_EXPORT, request_serializer=None, response_deserializer=None)
+        self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
+            _EXPORT, request_serializer=None, response_deserializer=None
+        )
 
     def send(self, body: bytes) -> Receipt:
         try:
