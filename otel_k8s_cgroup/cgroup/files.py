@@ -105,6 +105,10 @@ class OpenFiles:
         finally:
             self._keep_spare()
 
+    def __del__(self) -> None:
+        if self._spare_fd >= 0:
+            os.close(self._spare_fd)
+
     def _keep_spare(self) -> None:
         with suppress(OSError):
             self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -164,6 +168,10 @@ class StatFile:
             fd, self._fd = self._fd, -1
             self._open_files.count -= 1
             os.close(fd)
+
+    def __del__(self) -> None:
+        # A descriptor is a bare number here: nobody else closes it.
+        self.close()
 
     def _open_and(self, read: Callable[[int], bytes]) -> bytes:
         files = self._open_files

@@ -95,7 +95,10 @@ class LineWriter:
     def _wait_writable(self) -> bool:
         """False where the demo is to stop and the reader takes nothing; a writable pipe takes PIPE_BUF bytes."""
         give_up: float | None = None
-        while self._descriptor is not None and not select.select([], [self._descriptor], [], 0.1)[1]:
+        writable = select.poll()  # select() knows no descriptor above 1023
+        if self._descriptor is not None:
+            writable.register(self._descriptor, select.POLLOUT)
+        while self._descriptor is not None and not writable.poll(100):
             if not self._stop.is_set():
                 continue
             give_up = give_up or time.monotonic() + _PATIENCE_SECONDS

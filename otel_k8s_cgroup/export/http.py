@@ -92,8 +92,10 @@ class HttpTransport:
                 with self._session.post(
                     self._endpoint, data=body, timeout=self._timeout_seconds, allow_redirects=False, stream=True
                 ) as response:
+                    if passed.is_set():
+                        raise TimeoutError  # what was cut off looks like a whole head of an answer
                     answer = b""
-                    # Once there is a status, it alone decides: a request that was taken must not be sent again.
+                    # From here on the status alone decides: a request that was taken must not be sent again.
                     with suppress(*TRANSPORT_ERRORS):
                         answer = _read(response)
                     return self._judge(response, answer)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Origin, Pod
 
 
+# What a busy machine may put between the reading of the one clock and of the other.
+_CLOCKS_APART_NS = 100_000_000
+
+
 class Base(NamedTuple):
     """Where a counter's next delta begins."""
 
@@ -174,4 +178,6 @@ def _start_unix_ns(base: Base, entry: Entry) -> int:
     """The time of the point before; where the wall clock was set meanwhile, as long ago as the monotonic clock says."""
     elapsed_ns = entry.mono_ns - base.mono_ns
     stepped_ns = (entry.unix_ns - base.unix_ns) - elapsed_ns
-    return base.unix_ns if abs(stepped_ns) <= elapsed_ns // 10 else max(0, entry.unix_ns - elapsed_ns)
+    # The two clocks are read one after the other: between two readings close together that alone may be a tenth.
+    as_before = abs(stepped_ns) <= max(elapsed_ns // 10, _CLOCKS_APART_NS) and base.unix_ns < entry.unix_ns
+    return base.unix_ns if as_before else max(0, entry.unix_ns - elapsed_ns)
