@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover otelcol scale constraints clean
+.PHONY: help demo test lint format cover bench otelcol scale constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -43,6 +43,9 @@ lint: $(VENV)/.dev-stamp
 format: $(VENV)/.dev-stamp
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+bench: $(VENV)/.demo-stamp
+	@$(BIN)/python -m bench.bench $(FLAGS)
 
 scale: $(VENV)/.demo-stamp
 	@$(BIN)/python -m bench.scale $(FLAGS)

@@ -1,0 +1,115 @@
+"""What a request is made of: one ResourceMetrics a pod, split between pods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.export.delivery import REQUEST_BYTES
+from otel_k8s_cgroup.export.transport import Receipt
+from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.model import Origin, Pod, Reading, Stats
+from tests.otlp import points
+
+SECOND = 10**9
+
+
+@dataclass
+class Kept:
+    """A receiver that takes everything."""
+
+    bodies: list[bytes] = field(default_factory=list)
+
+    def send(self, body: bytes) -> Receipt:
+        self.bodies.append(body)
+        return Receipt()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def export(pods: int, *, point_attributes: bool = True, name: str = "pod", ticks: int = 1) -> list[bytes]:
+    """The requests of so many pods, each read so often after its baseline, all sent at once."""
+    kept = Kept()
+    exporter = Exporter(kept, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
+    instruments = PodInstruments(ALUMET)
+    known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
+    origins = [Origin(True, SECOND, Stats(0, 0, 0)) for _ in known]
+    for tick in range(2, ticks + 2):
+        stats = Stats(tick * 30, tick * 10, tick * 20, 4, 5, 6, 7, 8)
+        readings = [
+            (pod, Reading(pod.uid, f"/kubepods/{pod.uid}", origin, tick * SECOND, stats, 3.0, 1.0, 2.0))
+            for pod, origin in zip(known, origins, strict=True)
+        ]
+        exporter.put(readings, instruments.collect([reading for _, reading in readings]), 0)
+    assert exporter.delivery.deliver() is None
+    return kept.bodies
+
+
+def test_each_pod_is_a_resource_of_its_own() -> None:
+    """Its attributes are on the Resource; the seven metrics have the contract's types, units and attributes."""
+    (body,) = export(3)
+    message = ExportMetricsServiceRequest.FromString(body)
+    assert len(message.resource_metrics) == 3
+    of_one = [point for point in points([message]) if point.pod == "uid-1"]
+    assert of_one[0].resource == {
+        "k8s.pod.uid": "uid-1",
+        "k8s.pod.name": "pod",
+        "k8s.namespace.name": "ns",
+        "k8s.node.name": "node",
+        "k8s.pod.start_time": "2026-01-01T00:00:00Z",
+        "cgroup.path": "/kubepods/uid-1",
+    }
+    common = {
+        "uid": "uid-1",
+        "name": "pod",
+        "namespace": "ns",
+        "node": "node",
+        "resource_kind": "local_machine",
+        "resource_consumer_kind": "cgroup",
+    }
+    for point in of_one:
+        kind = {"kind": point.attributes["kind"]} if point.metric.startswith("cpu_") else {}
+        assert point.attributes == common | kind
+    delta = "delta monotonic sum int"
+    assert [(point.metric, point.attributes.get("kind"), point.kind, point.unit, point.value) for point in of_one] == [
+        ("cpu_time_delta", "total", delta, "ns", 60),
+        ("cpu_time_delta", "system", delta, "ns", 20),
+        ("cpu_time_delta", "user", delta, "ns", 40),
+        ("cpu_percent", "total", "gauge double", "%", 3.0),
+        ("cpu_percent", "system", "gauge double", "%", 1.0),
+        ("cpu_percent", "user", "gauge double", "%", 2.0),
+        ("memory_usage", None, "gauge int", "By", 4),
+        ("cgroup_memory_anonymous", None, "gauge int", "By", 5),
+        ("cgroup_memory_file", None, "gauge int", "By", 6),
+        ("cgroup_memory_kernel_stack", None, "gauge int", "By", 7),
+        ("cgroup_memory_pagetables", None, "gauge int", "By", 8),
+    ]
+
+
+def test_points_without_attributes_keep_their_kind() -> None:
+    """``point_attributes = false`` leaves off what the Resource says, and nothing that tells points apart."""
+    (body,) = export(1, point_attributes=False)
+    told = [point.attributes for point in points([ExportMetricsServiceRequest.FromString(body)])]
+    assert told == 2 * [{"kind": "total"}, {"kind": "system"}, {"kind": "user"}] + 5 * [{}]
+
+
+@pytest.mark.parametrize(("pods", "ticks"), [(3000, 1), (2, 3000)])
+def test_requests_stay_below_the_limit_and_hold_every_point_once(pods: int, ticks: int) -> None:
+    """Many pods are split between pods; a pod with more readings than fit is split between readings."""
+    bodies = export(pods, ticks=ticks)
+    assert len(bodies) > 1
+    assert max(map(len, bodies)) <= REQUEST_BYTES
+    messages = [ExportMetricsServiceRequest.FromString(body) for body in bodies]
+    sent = [(point.series, point.time_ns) for point in points(messages)]
+    assert len(sent) == len(set(sent)) == pods * ticks * 11
+
+
+def test_a_name_that_is_no_utf8_stops_nobody() -> None:
+    """JSON may hold half of a surrogate pair; it is replaced."""
+    (body,) = export(1, name="a\ud800b")
+    assert points([ExportMetricsServiceRequest.FromString(body)])[0].resource["k8s.pod.name"] == "a?b"
