@@ -1,0 +1,87 @@
+"""A restart with a state file: no CPU time twice, and none lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.otlp_receiver import OtlpReceiver
+from tests.otlp import cpu_time, points
+from tests.programs import clean_environ
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
+
+
+class Node:
+    """A tree with one pod whose CPU time the test sets, and the exporter on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.state = home / "state.json"
+        self.pod = home / "cgroup" / "kubepods" / f"pod{UID}"
+        self.pod.mkdir(parents=True)
+        (home / "cgroup" / "cgroup.controllers").write_text("cpu memory\n")
+        metadata = {"uid": UID, "name": "cart", "namespace": "shop"}
+        (home / "pods.json").write_text(json.dumps({"items": [{"metadata": metadata, "spec": {"nodeName": "n1"}}]}))
+
+    def has_used(self, usec: int) -> None:
+        (self.pod / "cpu.stat").write_text(f"usage_usec {usec}\nuser_usec {usec}\nsystem_usec 0\n")
+
+    def start(self, receiver: OtlpReceiver) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "otel_k8s_cgroup", "run", "--k8s-node", "n1", "--poll-interval", "100ms"),
+                *("--cgroup-root", str(self.home / "cgroup"), "--state-file", str(self.state)),
+                *("--pod-source", f'{{ file = "{self.home / "pods.json"}" }}'),
+                *("--otlp-endpoint", receiver.endpoint, "--otlp-protocol", receiver.protocol),
+            ],
+            env=clean_environ(),
+        )
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
+def test_the_next_start_goes_on_from_what_was_delivered(tmp_path: Path, end: str) -> None:
+    """The sum over both processes is the counter's growth, what it grew by between them included."""
+    node = Node(tmp_path)
+    node.has_used(1000)
+
+    def more_requests() -> None:
+        already = len(receiver.messages)
+        receiver.wait_for(lambda messages: len(messages) >= already + 5, timeout=30)
+
+    with OtlpReceiver("http/protobuf") as receiver:
+        first = node.start(receiver)
+        more_requests()
+        node.has_used(5000)
+        more_requests()
+        (first.kill if end == "SIGKILL" else first.terminate)()
+        code = first.wait(20)
+        assert code == (-9 if end == "SIGKILL" else 0)
+        assert node.state.stat().st_mode & 0o777 == 0o600
+        node.has_used(9000)
+        second = node.start(receiver)
+        more_requests()
+        node.has_used(10_000)
+        second.terminate()
+        assert second.wait(20) == 0
+        assert cpu_time(points(receiver.messages), UID)["total"] == (10_000 - 1000) * 1000
+
+
+def test_a_state_file_that_is_not_ours_is_set_aside(tmp_path: Path) -> None:
+    """It stops nothing, and what it was can still be looked at."""
+    node = Node(tmp_path)
+    node.has_used(1000)
+    node.state.write_text("{garbage")
+    with OtlpReceiver("http/protobuf") as receiver:
+        process = node.start(receiver)
+        receiver.wait_for(lambda messages: len(messages) >= 5, timeout=30)
+        process.terminate()
+        assert process.wait(20) == 0
+    assert (tmp_path / "state.json.bad").read_text() == "{garbage"
