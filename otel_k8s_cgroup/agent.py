@@ -19,19 +19,17 @@ from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Mapping, Sequence
 
     from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Pod, Reading
-    from otel_k8s_cgroup.settings import Settings
+    from otel_k8s_cgroup.model import Pod, Reading, RunSettings
 
 _log = logging.getLogger(__name__)
 
 # For sockets, the interpreter's own files, kubectl's pipes.
 _DESCRIPTORS_FOR_OTHERS = 64
 
-# Of the 5 s within which SIGTERM must have ended it: a last reading, and the end of the watch, come out of the rest.
+# Of the 5 s within which SIGTERM must have ended it: the last reading and the end of the process come out of the rest.
 _LAST_EXPORT_SECONDS = 4.0
 
 
@@ -211,7 +209,7 @@ def own_rows(agent: Agent, exporter: Exporter, watcher: PodWatcher) -> list[OwnM
     ]
 
 
-def watch_pods(settings: Settings) -> PodWatcher:
+def watch_pods(settings: RunSettings) -> PodWatcher:
     """The watcher that the settings ask for, not yet started.
 
     Raises:
@@ -234,7 +232,7 @@ def watch_pods(settings: Settings) -> PodWatcher:
     return open_pods(source, node=settings.k8s_node, client=client)
 
 
-def open_cgroups(settings: Settings) -> NodeCgroups:
+def open_cgroups(settings: RunSettings) -> NodeCgroups:
     """The node's cgroups, with as many open files as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS refuses some values; then it stays at the soft limit
@@ -244,8 +242,8 @@ def open_cgroups(settings: Settings) -> NodeCgroups:
     return NodeCgroups(settings.cgroup_root, open_files=OpenFiles(max(0, limit)), clock=time.monotonic_ns)
 
 
-def run(settings: Settings, stop: threading.Event) -> None:
-    """Runs the exporter until ``stop``, with a last export.
+def run(settings: RunSettings, stop: Callable[[float], bool]) -> None:
+    """Runs the exporter until ``stop`` (see ``Agent.run``), with a last export.
 
     Raises:
         ExporterError: something cannot be used as it is set.
@@ -280,11 +278,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
     gc.set_threshold(200_000, 50, 1_000)
     try:
         agent.run(
-            stop.wait,
+            stop,
             poll_interval_ns=round(settings.poll_interval.total_seconds() * 1e9),
             ticks_per_export=max(1, round(settings.export_interval / settings.poll_interval)),
         )
     finally:
+        watcher.stop(timeout_seconds=0)  # nobody asks it any more; it has the time of the last export to end
         exporter.close(_LAST_EXPORT_SECONDS)
-        watcher.stop(timeout_seconds=0.5)
+        watcher.stop(timeout_seconds=0.25)
     _log.info("stopped: %d points delivered in all", exporter.stats.points_sent)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import pickle
 import signal
 import sys
-import threading
 from datetime import timedelta
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.errors import ExporterError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from otel_k8s_cgroup.settings import Settings
+    from otel_k8s_cgroup.model import RunSettings
 
 _log = logging.getLogger("otel_k8s_cgroup")
 
@@ -39,33 +40,88 @@ def _log_to_stderr(level: str) -> None:
     _log.setLevel(level.upper())
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(arguments: argparse.Namespace) -> RunSettings:
     # Here, as in each command: `--version` and `--help` should not wait for pydantic, `demo` not for gRPC.
     from otel_k8s_cgroup import settings  # noqa: PLC0415
 
-    loaded = settings.load(flags=settings.flags_from(arguments), environ=os.environ, config_file=arguments.config)
-    _log_to_stderr(loaded.log_level)
-    return loaded
+    return settings.load(flags=settings.flags_from(arguments), environ=os.environ, config_file=arguments.config).plain()
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    return stop
+class StopSignals:
+    """SIGTERM and SIGINT, from its creation on: waits for one.
+
+    Not an Event: the handler runs in the thread that waits, wherever that is, and would wait for ever for the lock that
+    the Event's own wait() holds at times. A SimpleQueue may be interrupted by itself.
+    """
+
+    def __init__(self) -> None:
+        self._came: SimpleQueue[int] = SimpleQueue()
+        self._has_come = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self._came.put(number))
+
+    def __call__(self, seconds: float) -> bool:
+        """Whether one has come, after so many seconds at most."""
+        if not self._has_come:
+            try:
+                self._came.get(timeout=seconds)
+            except Empty:
+                return False
+            self._has_come = True
+        return True
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    stop = _stop_on_signals()
-    settings = _settings(arguments)
+def _settings_apart(argv: Sequence[str]) -> RunSettings:
+    """``run``'s settings, read in a process of its own: pydantic takes 11 MB, which the exporter would keep for good.
+
+    Raises:
+        SystemExit: that process has ended otherwise (``--help``, a setting that cannot be used), and said why.
+    """
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(receiving)
+            code = _exit_code(lambda: _send(_settings(_parsed("run", argv)), sending))
+        except SystemExit as error:  # argparse's
+            code = error.code if isinstance(error.code, int) else 1
+        except Exception:  # noqa: BLE001 a defect of ours; this process must not go on as the other one
+            _log.exception("the settings could not be read")
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(sending)
+    with os.fdopen(receiving, "rb") as pipe:
+        sent = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != 0 or not sent:
+        raise SystemExit(code)
+    settings: RunSettings = pickle.loads(sent)  # noqa: S301 our own child's
+    return settings
+
+
+def _send(settings: RunSettings, descriptor: int) -> int:
+    with os.fdopen(descriptor, "wb") as pipe:
+        pickle.dump(settings, pipe)
+    return 0
+
+
+def _run(argv: Sequence[str]) -> int:
+    # Before all that takes a while to import: who ends a pod that has hardly begun should not wait for it.
+    stop = StopSignals()
+    settings = _settings_apart(argv)
+    _log_to_stderr(settings.log_level)
     from otel_k8s_cgroup import agent  # noqa: PLC0415
 
-    agent.run(settings, stop)
+    if not stop(0):  # else it has been ended before it began, and there is nothing to send
+        agent.run(settings, stop)
     return 0
 
 
 def _snapshot(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
+    _log_to_stderr(settings.log_level)
     from otel_k8s_cgroup import agent, snapshot  # noqa: PLC0415
 
     cgroups = agent.open_cgroups(settings)
@@ -114,7 +170,6 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="the exporter", description="Runs the exporter until SIGTERM or Ctrl-C.")
-    run.set_defaults(do=_run)
 
     demo = commands.add_parser(
         "demo",
@@ -145,14 +200,14 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
-    arguments_given = sys.argv[1:] if argv is None else list(argv)
-    command = next((word for word in arguments_given if not word.startswith("-")), None)
-    arguments = build_parser(command).parse_args(arguments_given)
-    _log_to_stderr("info")
+def _parsed(command: str | None, argv: Sequence[str]) -> argparse.Namespace:
+    return build_parser(command).parse_args(argv)
+
+
+def _exit_code(do: Callable[[], int]) -> int:
+    """What ``do`` returns; an error of ours is said, and is the code that belongs to it."""
     try:
-        return int(arguments.do(arguments))
+        return do()
     except SettingsError as error:
         print(f"otel-k8s-cgroup: {error}", file=sys.stderr)  # noqa: T201 the command's own words to its user
         return 2
@@ -161,3 +216,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    command = next((word for word in given if not word.startswith("-")), None)
+    _log_to_stderr("info")
+    if command == "run":
+        return _exit_code(lambda: _run(given))
+    arguments = _parsed(command, given)
+    return _exit_code(lambda: int(arguments.do(arguments)))

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,28 @@ class OtlpTarget:
     certificate_file: str | None = None
     client_certificate_file: str | None = None
     client_key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What the settings come to: the values that the exporter is made of. The README's table tells each."""
+
+    k8s_node: str
+    k8s_api_url: str
+    k8s_ca_file: str | None
+    token_retrieval: TokenRetrieval
+    poll_interval: timedelta
+    export_interval: timedelta
+    point_attributes: bool
+    cgroup_root: str
+    pod_source: PodSource
+    kubelet_url: str
+    log_level: str
+    metric_prefix: str
+    metric_suffix: str
+    queue_bytes: int
+    state_file: str | None
+    otlp: OtlpTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The settings, one row a key, and what must hold between them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -9,7 +10,7 @@ from pydantic import Field, PlainValidator, SkipValidation, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from otel_k8s_cgroup.model import OtlpTarget, PodSource, TokenRetrieval
+from otel_k8s_cgroup.model import OtlpTarget, PodSource, RunSettings, TokenRetrieval
 from otel_k8s_cgroup.settings import values
 from otel_k8s_cgroup.settings.given import Given, joined, refusal
 from otel_k8s_cgroup.settings.otlp import LONGEST, Compression, Protocol, resolve
@@ -157,6 +158,10 @@ class Settings(BaseSettings):
             client_key_file=self.otlp_client_key,
         )
 
+    def plain(self) -> RunSettings:
+        """The values alone, which need no pydantic."""
+        return RunSettings(**{field.name: getattr(self, field.name) for field in fields(RunSettings)})
+
     @model_validator(mode="before")
     @classmethod
     def _with_sources(cls, found: dict[str, Given]) -> dict[str, object]:
@@ -188,5 +193,4 @@ class Settings(BaseSettings):
 
 def rows() -> dict[str, FieldInfo]:
     """The settings by their keys."""
-    fields = Settings.model_fields.items()
-    return {field.alias or name: field for name, field in fields if name != "sources"}
+    return {field.alias or name: field for name, field in Settings.model_fields.items() if name != "sources"}
