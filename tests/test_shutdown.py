@@ -1,0 +1,325 @@
+"""SIGTERM during anything: the exporter ends within 5 s with code 0, its last reading sent where the receiver takes it.
+
+Each scene is a real process in a state of its own. All of them run side by side, so that together they take as long as
+the slowest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from tests.fakes.faulty_otlp import FaultyServer, free_port
+from tests.fakes.kube_api import Exchange
+from tests.fakes.otlp_receiver import Answer
+from tests.kube.support import eventually
+from tests.otlp import cpu_time, points
+from tests.programs import PATIENCE_SECONDS, clean_environ
+from tests.scenes import UID, Played, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.fakes.otlp_receiver import OtlpReceiver, Received
+    from tests.scenes import Protocol, Scene
+
+# As `python -m otel_k8s_cgroup`, but names are looked up as by a server that never answers: in a C call that nothing
+# interrupts.
+WITHOUT_DNS = """
+import ctypes, socket, sys
+from otel_k8s_cgroup.cli import main
+
+def look_up(host, *_arguments, **_options):
+    print("looks up", host, flush=True)
+    ctypes.CDLL(None).sleep(600)
+
+socket.getaddrinfo = look_up
+sys.exit(main(sys.argv[1:]))
+"""
+
+# As `python -m otel_k8s_cgroup`, ended while it, or a process that it has started, imports its first argument.
+ENDED_AT_IMPORT = """
+import os, runpy, signal, sys
+
+class Signals:
+    def find_spec(self, name, path=None, target=None):
+        if name == awaited:
+            os.kill(exporter, signal.SIGTERM)
+
+exporter, awaited = os.getpid(), sys.argv.pop(1)
+sys.meta_path.insert(0, Signals())
+runpy.run_module("otel_k8s_cgroup", run_name="__main__", alter_sys=True)
+"""
+
+
+Play = TypeVar("Play", bound="Callable[..., Iterator[None]]")
+SCENES: dict[str, Scene] = {}
+
+
+def scene(name: str, *parameters: str) -> Callable[[Play], Play]:
+    """Names a scene, or one for each of the parameters."""
+
+    def add(play: Play) -> Play:
+        for parameter in parameters:
+            SCENES[f"{name} {parameter}"] = partial(play, parameter)
+        if not parameters:
+            SCENES[name] = play
+        return play
+
+    return add
+
+
+def nothing_is_lost(receiver: OtlpReceiver, used_usec: int) -> None:
+    """Its last reading is there: the whole growth has arrived."""
+    assert cpu_time(points(receiver.messages), UID)["total"] == (used_usec - 1000) * 1000
+
+
+@scene("idle over", "grpc", "http/protobuf")
+def idle(protocol: Protocol, site: Site) -> Iterator[None]:
+    receiver = site.receiver(protocol)
+    site.start(otlp=receiver.endpoint, protocol=protocol)
+    yield
+    receiver.wait_for(lambda messages: len(messages) >= 1)
+    site.used_usec(5000)
+    yield
+    nothing_is_lost(receiver, 5000)
+
+
+@scene("signalled by", "SIGINT", "two SIGTERM")
+def signals(which: str, site: Site) -> Iterator[None]:
+    site.signals = [signal.SIGINT] if which == "SIGINT" else [signal.SIGTERM, signal.SIGTERM]
+    yield from idle("http/protobuf", site)
+
+
+@scene("an export without an answer", "grpc", "http/protobuf")
+def unanswered(protocol: Protocol, site: Site) -> Iterator[None]:
+    """The receiver has taken the request, and says nothing."""
+    asked = threading.Event()
+
+    def respond(_request: Received) -> Answer:
+        asked.set()
+        site.over.wait(PATIENCE_SECONDS)
+        return Answer()
+
+    receiver = site.receiver(protocol)
+    site.stack.callback(site.over.set)
+    receiver.respond = respond
+    site.signals *= 2
+    site.start(otlp=receiver.endpoint, protocol=protocol, flags=("--otlp-timeout", "1h"))
+    yield
+    assert asked.wait(PATIENCE_SECONDS)
+    yield
+    assert "undelivered: the OTLP receiver did not take them" in site.program.output
+
+
+@scene("a receiver that says nothing", "grpc", "http/protobuf")
+def silent(protocol: Protocol, site: Site) -> Iterator[None]:
+    """It takes connections, but no byte comes back."""
+    server = FaultyServer("black hole")
+    site.stack.callback(server.close)
+    site.start(otlp=f"http://127.0.0.1:{server.port}", protocol=protocol)
+    yield
+    assert server.connected.wait(PATIENCE_SECONDS)
+    yield
+
+
+def full_queue(site: Site, port: int, protocol: Protocol) -> Iterator[None]:
+    site.start(otlp=f"http://127.0.0.1:{port}", protocol=protocol, poll="10ms", flags=("--queue-bytes", "64KiB"))
+    yield
+    site.program.wait_for_line(lambda line: "fill the queue" in line)
+
+
+@scene("a black hole and a full queue", "grpc", "http/protobuf")
+def black_hole(protocol: Protocol, site: Site) -> Iterator[None]:
+    """Not even a connection comes about: the backlog of the one who listens is full."""
+    listener = site.stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+    for _ in range(2):
+        other = site.stack.enter_context(socket.socket())
+        other.setblocking(False)
+        other.connect_ex(listener.getsockname())
+    yield from full_queue(site, listener.getsockname()[1], protocol)
+    yield
+
+
+@scene("nobody listens and the queue is full", "grpc", "http/protobuf")
+def refused(protocol: Protocol, site: Site) -> Iterator[None]:
+    yield from full_queue(site, free_port(), protocol)
+    yield
+
+
+@scene("the queue is full and the receiver comes back", "grpc", "http/protobuf")
+def comes_back(protocol: Protocol, site: Site) -> Iterator[None]:
+    """In the last moment it takes what waits, and the CPU time of what was dropped is in it."""
+    port = free_port()
+    yield from full_queue(site, port, protocol)
+    site.used_usec(5000)
+    receiver = site.receiver(protocol, port=port)
+    yield
+    nothing_is_lost(receiver, 5000)
+
+
+@scene("a list of pods that never comes")
+def no_list(site: Site) -> Iterator[None]:
+    api, receiver = site.api(), site.receiver()
+    api.always("list", Exchange.hang)
+    site.start(otlp=receiver.endpoint, api=api.url)
+    yield
+    api.wait_for("list", 1)
+    yield
+
+
+@scene("a watch without an answer")
+def no_watch(site: Site) -> Iterator[None]:
+    api, receiver = site.api(), site.receiver()
+    api.always("watch", Exchange.hang)
+    site.start(otlp=receiver.endpoint, api=api.url)
+    yield
+    api.wait_for("watch", 1)
+    receiver.wait_for(lambda messages: len(messages) >= 1)
+    site.used_usec(5000)
+    yield
+    nothing_is_lost(receiver, 5000)
+
+
+@scene("a name server that never answers for", "the API", "the receiver", "both")
+def no_dns(whom: str, site: Site) -> Iterator[None]:
+    """Nothing can end such a look-up, so the process ends with it under way."""
+    receiver = site.receiver()
+    api = None if whom == "the receiver" else "https://api.example:6443"
+    otlp = receiver.endpoint if whom == "the API" else "http://otlp.example:4318"
+    site.start(otlp=otlp, api=api, program=("-c", WITHOUT_DNS))
+    yield
+    for host in ("api.example",) * (api is not None) + ("otlp.example",) * (whom != "the API"):
+        site.program.wait_for_line(f"looks up {host}".__eq__)
+    yield
+
+
+@scene("a kubectl that hangs")
+def no_token(site: Site) -> Iterator[None]:
+    api, receiver = site.api(), site.receiver()
+    kubectl, pid_file = site.home / "kubectl", site.home / "pid"
+    # A login plugin that it waits for ends with it.
+    kubectl.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {pid_file}.new\nmv {pid_file}.new {pid_file}\nwait\n")
+    kubectl.chmod(0o755)
+    environ = clean_environ() | {"PATH": f"{site.home}:{os.environ['PATH']}"}
+    site.start(otlp=receiver.endpoint, api=api.url, environ=environ, flags=("--token-retrieval", "kubectl"))
+    yield
+    eventually(pid_file.exists)
+    yield
+    pid = int(pid_file.read_text())
+    eventually(lambda: not is_alive(pid))
+
+
+@scene("a tick that is under way")
+def in_a_tick(site: Site) -> Iterator[None]:
+    """It waits for a file of another pod's (a pipe stands for a slow kernel); what is behind it is still read."""
+    receiver = site.receiver()
+    site.start(otlp=receiver.endpoint, poll="10ms")
+    yield
+    receiver.wait_for(lambda messages: len(messages) >= 1)
+    other = "00000000-0000-0000-0000-000000000001"
+    slow = site.home / "slow"
+    slow.mkdir()
+    os.mkfifo(slow / "cpu.stat")
+    slow.rename(site.tree.root / site.tree.path(other)[1:])
+    pods = json.loads((site.home / "pods.json").read_text())
+    pods["items"].append({"metadata": {"uid": other, "name": "b", "namespace": "b"}, "spec": {"nodeName": "node-1"}})
+    (site.home / "pods.json").write_text(json.dumps(pods))
+    pipe = site.tree.root / site.tree.path(other)[1:] / "cpu.stat"
+
+    def is_opened() -> bool:
+        try:
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        return True
+
+    eventually(is_opened)  # that one read ends by it, and the next one does not
+    site.used_usec(5000)
+    site.after_the_signal = lambda: site.stack.callback(os.close, os.open(pipe, os.O_RDWR))
+    yield
+    nothing_is_lost(receiver, 5000)
+
+
+@scene("start-up, at the import of", "otel_k8s_cgroup.settings", "opentelemetry.sdk.metrics", "grpc")
+def start_up(module: str, site: Site) -> Iterator[None]:
+    receiver = site.receiver("grpc")
+    site.signals = []
+    site.start(otlp=receiver.endpoint, protocol="grpc", program=("-c", ENDED_AT_IMPORT, module))
+    yield
+    yield
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Played]]:
+    with ExitStack() as stack:
+        scenes = {name: Played(play, Site(tmp_path_factory.mktemp("site"), stack)) for name, play in SCENES.items()}
+        for each in scenes.values():
+            each.advance()
+        for each in scenes.values():
+            each.site.end()
+        for each in scenes.values():
+            each.site.finish()
+        yield scenes
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_it_ends_in_time(played: dict[str, Played], name: str) -> None:
+    """Whatever hangs or fails at that moment."""
+    scene = played[name]
+    if scene.error is not None:
+        raise scene.error
+    assert scene.site.code == 0, scene.site.program.output
+    assert "Traceback" not in scene.site.program.output
+    scene.advance()
+    if scene.error is not None:
+        raise scene.error
+
+
+AT_EVERY_STEP = """
+import signal, sys
+from otel_k8s_cgroup.cli import StopSignals
+
+for step in range(1, 30):
+    stop, left = StopSignals(), step
+
+    def count(*_):
+        global left
+        left -= 1
+        if left == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+    sys.setprofile(count)
+    came = stop(0.01)
+    sys.setprofile(None)
+    if left > 0:
+        break
+    assert came or stop(0)
+print(step)
+"""
+
+
+def test_a_signal_at_any_step_of_the_wait() -> None:
+    """The handler waits for no lock that the thread it interrupts may hold."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EVERY_STEP], check=True, timeout=PATIENCE_SECONDS, capture_output=True, text=True
+    )
+    assert int(done.stdout) >= 2
