@@ -20,9 +20,9 @@ INT64_MAX = 2**63 - 1
 """OTLP's integer points are signed 64-bit; a kernel counter beyond it cannot be sent, so it is malformed here."""
 
 # A number and its newline have 20; what fills this is no number.
-_COUNT_BYTES = 64
+COUNT_BYTES = 64
 # memory.stat has 1–4 kB; a file that fills this is read on to its end, up to the bound.
-_CHUNK_BYTES = 8192
+CHUNK_BYTES = 8192
 _MAX_FILE_BYTES = 1 << 20
 
 
@@ -132,17 +132,18 @@ class StatFile:
     or where the kernel refuses, which is given to ``report``; and raise ``CgroupGone`` where the cgroup was removed.
     """
 
-    __slots__ = ("_fd", "_open_files", "path")
+    __slots__ = ("_open_files", "fd", "path")
 
     def __init__(self, path: str, open_files: OpenFiles) -> None:
         self.path = path
         self._open_files = open_files
-        self._fd = -1
+        self.fd = -1
+        """The descriptor; -1 while it is closed."""
 
     def read(self, report: Callable[[CgroupError], None]) -> bytes | None:
         """The whole content, up to 1 MiB."""
         try:
-            return _whole(self._fd) if self._fd >= 0 else self._open_and(_whole)
+            return _whole(self.fd) if self.fd >= 0 else self._open_and(_whole)
         except OSError as error:
             self._failed(error, report)
             return None
@@ -150,7 +151,7 @@ class StatFile:
     def read_count(self, report: Callable[[CgroupError], None]) -> int | None:
         """The number of a single-value file; None also where it is ``max``, or malformed (which is reported)."""
         try:
-            data = os.pread(self._fd, _COUNT_BYTES, 0) if self._fd >= 0 else self._open_and(_start)
+            data = os.pread(self.fd, COUNT_BYTES, 0) if self.fd >= 0 else self._open_and(_start)
         except OSError as error:
             self._failed(error, report)
             return None
@@ -164,8 +165,8 @@ class StatFile:
             return None
 
     def close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
             self._open_files.count -= 1
             os.close(fd)
 
@@ -184,7 +185,7 @@ class StatFile:
                 return _and_close(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC), read)
         if files.count >= files.limit:
             return _and_close(fd, read)
-        self._fd = fd
+        self.fd = fd
         files.count += 1
         return read(fd)
 
@@ -206,15 +207,15 @@ def _and_close(fd: int, read: Callable[[int], bytes]) -> bytes:
 
 
 def _start(fd: int) -> bytes:
-    return os.pread(fd, _COUNT_BYTES, 0)
+    return os.pread(fd, COUNT_BYTES, 0)
 
 
 def _whole(fd: int) -> bytes:
-    data = os.pread(fd, _CHUNK_BYTES, 0)
-    if len(data) == _CHUNK_BYTES:
+    data = os.pread(fd, CHUNK_BYTES, 0)
+    if len(data) == CHUNK_BYTES:
         parts = [data]
-        size = _CHUNK_BYTES
-        while size < _MAX_FILE_BYTES and (more := os.pread(fd, _CHUNK_BYTES, size)):
+        size = CHUNK_BYTES
+        while size < _MAX_FILE_BYTES and (more := os.pread(fd, CHUNK_BYTES, size)):
             parts.append(more)
             size += len(more)
         data = b"".join(parts)

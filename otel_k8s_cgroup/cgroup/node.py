@@ -39,15 +39,18 @@ class _Tracked:
         elapsed_ns = now_ns - self.previous_ns
         was = self.previous_stats
         self.previous_ns, self.previous_stats = now_ns, stats
-        return Reading(
-            self.uid,
-            self.path,
-            self.origin,
-            now_ns,
-            stats,
-            _percent(was[0], stats[0], elapsed_ns),
-            _percent(was[1], stats[1], elapsed_ns),
-            _percent(was[2], stats[2], elapsed_ns),
+        # _make, not Reading(): half of what it costs.
+        return Reading._make(
+            (
+                self.uid,
+                self.path,
+                self.origin,
+                now_ns,
+                stats,
+                _percent(was[0], stats[0], elapsed_ns),
+                _percent(was[1], stats[1], elapsed_ns),
+                _percent(was[2], stats[2], elapsed_ns),
+            )
         )
 
 
