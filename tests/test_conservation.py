@@ -135,6 +135,39 @@ def test_an_outage_that_fills_the_queue_loses_no_cpu_time(
     node.assert_conserved(receiver.requests)
 
 
+def test_a_pod_that_ends_while_a_full_queue_is_under_way_loses_nothing(
+    make_node: Callable[..., Node], receiver: DirectReceiver
+) -> None:
+    """A request that hangs has all that waited, and readings go on: the newest of each pod is kept, not the request."""
+    node = make_node(queue_bytes=64 * 1024)
+    node.read()
+    brief, lasting = node.start(1), node.start(2)
+    hangs = True
+
+    def fault() -> ExportError | None:
+        if not hangs:
+            return None
+        for _ in range(200):
+            for uid in node.pods:
+                node.use(uid, 10)
+            node.read()
+            assert node.exporter.queue_bytes <= 64 * 1024
+        if brief in node.pods:
+            node.end(brief)
+        return ExportRetryable("receiver", "timeout", "no answer")
+
+    receiver.fault = fault
+    for _ in range(200):
+        node.use(lasting, 10)
+        node.read()
+    node.deliver()
+    node.deliver()
+    assert node.exporter.stats.readings_dropped > 100
+    hangs = False
+    node.deliver()
+    node.assert_conserved(receiver.requests)
+
+
 def test_a_pod_that_the_api_tells_late_is_counted_from_its_birth(node: Node, receiver: DirectReceiver) -> None:
     """Its first point covers what it used while it had no name."""
     node.read()

@@ -58,9 +58,17 @@ class ReadingQueue:
             self._trim()
 
     def take(self, most: int) -> list[Entry]:
-        """The oldest readings, at most ``most``; they count until they are settled, dropped or given back."""
+        """The oldest readings, at most ``most``; they count until they are settled, dropped or given back.
+
+        And at most half of what may wait: what comes meanwhile must have room, at least the newest of each pod.
+        """
+        taken: list[Entry] = []
+        taken_bytes = 0
         with self._lock:
-            return [self._entries.popleft() for _ in range(min(most, len(self._entries)))]
+            while self._entries and len(taken) < most and (not taken or taken_bytes < self._limit_bytes // 2):
+                taken.append(self._entries.popleft())
+                taken_bytes += _size(taken[-1])
+        return taken
 
     def give_back(self, entries: Sequence[Entry]) -> None:
         """What was taken and not delivered is the oldest again."""
