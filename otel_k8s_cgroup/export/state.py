@@ -53,6 +53,10 @@ class Remembered:
     """By their cgroup's uid, all that were there; None where nothing was read of it."""
 
 
+class _NoPlainFile(Exception):
+    """A directory, a pipe or a device is there."""
+
+
 class StateFile:
     """The file at ``path``; no error of its is one of the exporter's.
 
@@ -92,6 +96,13 @@ class StateFile:
             return parse_state(self._read(), self._counters, boot_id=self._boot_id, now_ns=self._mono_clock())
         except FileNotFoundError:
             return None
+        except _NoPlainFile:
+            # A directory or a device is somebody else's: it is neither moved nor replaced.
+            self._boot_id = None
+            _log.warning(
+                "state_file %s is not used: it is no plain file; name one, or a path where nothing is", self._path
+            )
+            return None
         except (OSError, ValueError) as error:
             self._set_aside(error.strerror or str(error) if isinstance(error, OSError) else str(error))
             return None
@@ -118,9 +129,10 @@ class StateFile:
     def _read(self) -> bytes:
         # A pipe would be waited for.
         descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _NoPlainFile
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError("it is no plain file")
             return file.read(_MAX_BYTES + 1)
 
     def _replace(self, content: bytes) -> None:

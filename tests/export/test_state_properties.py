@@ -1,0 +1,228 @@
+"""The state file: whatever it holds, it is read exactly or not at all, and it never stops the exporter."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_k8s_cgroup.export.ledger import Base
+from otel_k8s_cgroup.export.state import Remembered, Remnant, StateFile, encode_state, parse_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COUNTERS = ("cpu total", "cpu system", "cpu user")
+BOOT_ID = "11111111-2222-3333-4444-555555555555"
+INT64_MAX = 2**63 - 1
+
+# Of every code point: JSON may hold half of a surrogate pair, and a directory's name bytes that are no UTF-8.
+texts = st.text(st.characters(), max_size=8)
+numbers = st.integers(0, INT64_MAX)
+
+
+def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
+    """What an exporter may have to remember of so many counters."""
+    bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters)
+    return st.builds(
+        Remembered, numbers, numbers, st.dictionaries(texts, st.none() | st.builds(Remnant, texts, bases), max_size=4)
+    )
+
+
+def parsed(content: bytes, counters: tuple[str, ...] = COUNTERS, now_ns: int = INT64_MAX) -> Remembered:
+    return parse_state(content, counters, boot_id=BOOT_ID, now_ns=now_ns)
+
+
+def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
+    """What it says, which is sane then, or None where it is refused in one line; any other exception goes on."""
+    found, complaint = None, ""
+    try:
+        found = parsed(content, now_ns=now_ns)
+    except ValueError as error:
+        complaint = str(error)
+    assert complaint.isprintable()
+    assert len(complaint) < 200
+    if found is None:
+        return None
+    assert 0 <= found.mono_ns <= now_ns
+    assert 0 <= found.unix_ns <= INT64_MAX
+    assert type(found.mono_ns) is type(found.unix_ns) is int
+    for uid, remnant in found.pods.items():
+        assert isinstance(uid, str)
+        if remnant is not None:
+            assert isinstance(remnant.path, str)
+            assert len(remnant.bases) == len(COUNTERS)
+            for base in filter(None, remnant.bases):
+                assert [type(number) for number in base] == [int, int, int]
+                assert all(0 <= number <= INT64_MAX for number in base)
+                assert base.mono_ns <= now_ns
+    return found
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+contents = remembered().map(lambda state: encode_state(state, COUNTERS, boot_id=BOOT_ID))
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place of a JSON document that has a value: (list or dict, index or key)."""
+    inside: list[tuple[Any, Any]] = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    for key, inner in inside:
+        yield value, key
+        yield from places(inner)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A good file in which one value, anywhere, is another one, or is not there."""
+    state = json.loads(draw(contents))
+    container, key = draw(st.sampled_from(list(places(state))))
+    if draw(st.booleans()):
+        container[key] = draw(json_values)
+    else:
+        del container[key]
+    return json.dumps(state).encode()
+
+
+@st.composite
+def with_other_bytes(draw: st.DrawFn) -> bytes:
+    """A good file in which some bytes, anywhere, are others."""
+    content = draw(contents)
+    start, end = sorted(draw(st.tuples(*[st.integers(0, len(content))] * 2)))
+    return content[:start] + draw(st.binary(max_size=4)) + content[min(end, start + 4) :]
+
+
+any_json = json_values.map(lambda value: json.dumps(value).encode())
+any_content = st.binary(max_size=200) | any_json | mutated() | mutated() | with_other_bytes()
+
+
+@given(remembered())
+def test_what_is_remembered_is_read_back(state: Remembered) -> None:
+    """To the nanosecond, whatever the pods' uids and paths are."""
+    assert parsed(encode_state(state, COUNTERS, boot_id=BOOT_ID)) == state
+
+
+@given(state=remembered(), wanted=st.lists(st.sampled_from([*COUNTERS, "new"]), unique=True))
+def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str]) -> None:
+    """In another order, or fewer of them: each has its own bases; one that the file does not have has none."""
+    found = parsed(encode_state(state, COUNTERS, boot_id=BOOT_ID), tuple(wanted))
+    assert found.pods.keys() == state.pods.keys()
+    for uid, remnant in state.pods.items():
+        bases = None if remnant is None else dict(zip(COUNTERS, remnant.bases, strict=True))
+        expected = None if bases is None or remnant is None else (remnant.path, tuple(map(bases.get, wanted)))
+        assert found.pods[uid] == expected
+
+
+@given(content=any_content, now_ns=st.just(INT64_MAX) | numbers)
+def test_any_content_is_sane_or_refused(content: bytes, now_ns: int) -> None:
+    """ValueError, in one line, or numbers that a delta can be made of; never another exception."""
+    tried(content, now_ns)
+
+
+def test_every_value_may_be_another_one() -> None:
+    """Each by itself is what is likeliest to be taken for a number, a text, a list or an object."""
+    bases = Base(1, 2, 3), None, Base(4, 5, 6)
+    good = encode_state(Remembered(7, 8, {"a": Remnant("/a", bases), "b": None}), COUNTERS, boot_id=BOOT_ID)
+    number_of_places = len(list(places(json.loads(good))))
+    assert number_of_places > 20
+    for number in range(number_of_places):
+        for other in (
+            True,
+            -1,
+            1.0,
+            2**63,
+            "1",
+            None,
+            [],
+            {},
+            [1],
+            [1, 2, -3],
+            [1, 2, 2**63],
+            {"path": 1, "bases": []},
+        ):
+            state = json.loads(good)
+            container, key = list(places(state))[number]
+            container[key] = other
+            tried(json.dumps(state).encode())
+
+
+@given(contents.flatmap(lambda content: st.tuples(st.just(content), st.integers(0, len(content) - 1))))
+def test_what_is_not_whole_is_refused(cut: tuple[bytes, int]) -> None:
+    """Wherever it ends."""
+    content, size = cut
+    assert tried(content[:size]) is None
+
+
+@given(contents)
+def test_another_boot_or_version_is_refused(content: bytes) -> None:
+    """Its clocks and counters are others."""
+    with pytest.raises(ValueError, match="of another boot"):
+        parse_state(content, COUNTERS, boot_id=BOOT_ID.replace("1", "9"), now_ns=INT64_MAX)
+    with pytest.raises(ValueError, match="its version is '2', not 1"):
+        parsed(content.replace(b'"version":1', b'"version":2', 1))
+
+
+@pytest.mark.parametrize("place", ["version", "mono_ns", "base"])
+def test_a_value_of_any_depth_is_refused(place: str) -> None:
+    """From what the interpreter reads with ease to what it can read no more: a message shows a part of each."""
+    base = [1, 2, 3]
+    state = {"format": "otel-k8s-cgroup state", "version": 1, "boot_id": BOOT_ID, "mono_ns": 1, "unix_ns": 2}
+    whole = state | {"counters": list(COUNTERS), "pods": {"uid": {"path": "/p", "bases": [base, None, "HERE"]}}}
+    if place != "base":
+        whole |= {place: "HERE", "pods": {}}
+    text = json.dumps(whole)
+    assert tried(text.replace('"HERE"', "1" if place != "base" else "null").encode()) is not None
+    for depth in [*range(1, 1100), 10_000, 1_000_000]:
+        assert tried(text.replace('"HERE"', "[" * depth + "]" * depth).encode()) is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the file is written anew each time
+@given(content=any_content | contents, state=remembered())
+def test_any_file_is_used_or_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, state: Remembered
+) -> None:
+    """One line of the log says so, nothing is raised, and the next save and load are as ever."""
+    path, bad, boot_id_file = tmp_path / "state.json", tmp_path / "state.json.bad", tmp_path / "boot_id"
+    bad.unlink(missing_ok=True)
+    boot_id_file.write_text(BOOT_ID + "\n")
+    path.write_bytes(content)
+    caplog.clear()
+    expected = tried(content)
+    file = StateFile(str(path), boot_id_file=str(boot_id_file), mono_clock=lambda: INT64_MAX)
+    assert file.load(COUNTERS) == expected
+    if expected is None:
+        assert bad.read_bytes() == content
+        assert not path.exists()
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert caplog.records[0].getMessage().isprintable()
+    else:
+        assert not caplog.records
+    file.save(state)
+    assert file.load(COUNTERS) == state
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """A path of somebody else's (a volume's directory, /dev/null) is neither moved nor replaced."""
+    path = tmp_path / "state"
+    path.mkdir() if kind == "directory" else os.mkfifo(path)
+    before = path.stat()
+    file = StateFile(str(path))
+    assert file.load(COUNTERS) is None
+    file.save(Remembered(1, 2, {}))
+    assert list(tmp_path.iterdir()) == [path]
+    assert (path.stat().st_ino, path.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"state_file {path} is not used: it is no plain file; name one, or a path where nothing is"
+    ]
