@@ -47,7 +47,7 @@ def measure_process(
     phases = [at - number * poll_ms * 1_000_000 for number, at in times]
     late = sorted((phase - min(phases)) / 1e6 for phase in phases)
     return {
-        "start_to_first_point_seconds": first_point_seconds - poll_ms / 1e3,
+        "start_to_first_point_seconds": first_point_seconds,
         "rss_mb": status["VmRSS"] / 1024,
         "threads": status["Threads"],
         "cpu_percent_of_a_core": 100 * cpu_share,

@@ -1,9 +1,9 @@
 """The table of metrics → observable instruments of the OpenTelemetry SDK, and what the SDK collects from them → rows.
 
 The SDK never forgets an attribute set, and takes 2,000 of them an instrument by default. So it is not shown the pods:
-the one attribute that it sees is the number of a pod's point in this tick, which the next tick uses again for whatever
-pod then stands there. The pods' own attributes join the rows again when they are exported. Counters are collected as
-cumulative values; ``export`` turns them into deltas against what was delivered.
+the one attribute that it sees is the number of a pod's point in this collect, which the next one uses again for
+whatever pod then stands there. The pods' own attributes join the rows again when they are exported. Counters are
+collected as cumulative values; ``export`` turns them into deltas against what was delivered.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, ObservableCounter, ObservableGauge
+from opentelemetry.sdk.metrics import (
+    AlwaysOffExemplarFilter,
+    ExemplarReservoir,
+    MeterProvider,
+)
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
@@ -21,6 +27,8 @@ from otel_k8s_cgroup.metrics import Instrument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.metrics import Exemplar
 
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Reading
@@ -32,15 +40,31 @@ SCOPE_NAME = "otel_k8s_cgroup"
 
 _POINT = "point"
 
-# More pods than any node has: the SDK's limit must never be what decides (its overflow point is for good).
-_CARDINALITY = 1_000_000
+# So many pods are shown to the SDK at a time, one after the other in the same places. What it keeps of them then stays
+# small, and in the processor's cache: at 1,000 pods a point costs as much as at 100.
+_READINGS_AT_ONCE = 128
+
+
+# Where an observation has none, the SDK looks the current one up; an empty one counts as none. A tenth of a collect.
+_CONTEXT = Context({SCOPE_NAME: None})
+
+
+class _NoExemplars(ExemplarReservoir):
+    """The one reservoir of all points: without it, each has its own, which takes a tenth of a collect to look into."""
+
+    def offer(self, *_offered: object, **_more: object) -> None:
+        """Nothing is sampled."""
+
+    def collect(self, *_point_attributes: object) -> list[Exemplar]:
+        """Nothing was."""
+        return []
 
 
 class ManualReader(MetricReader):
     """Hands on what the SDK collected, at our own clock's ticks."""
 
     def __init__(self) -> None:
-        super().__init__(cardinality_limits={ObservableCounter: _CARDINALITY, ObservableGauge: _CARDINALITY})
+        super().__init__()
         self._collected: MetricsData | None = None
 
     def collect_now(self) -> MetricsData | None:
@@ -66,16 +90,21 @@ class PodInstruments:
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self._readings: Sequence[Reading] = ()
-        self._attributes: list[dict[str, int]] = []
         self._reader = ManualReader()
-        # No views, no exemplars, no detected resource: the pods' Resources are put on when the rows are exported.
+        no_exemplars = _NoExemplars()
+        # No exemplars, no detected resource: the pods' Resources are put on when the rows are exported.
         provider = MeterProvider(
             [self._reader],
             resource=Resource.get_empty(),
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
+            views=[
+                View(instrument_name="*", exemplar_reservoir_factory=lambda _aggregation: lambda **_more: no_exemplars)
+            ],
         )
         meter = provider.get_meter(SCOPE_NAME, __version__)
+        widest = max((len(metric.figures) for metric in metrics), default=0)
+        self._attributes = [{_POINT: number} for number in range(_READINGS_AT_ONCE * widest)]
         self._first_column: dict[str, tuple[int, int]] = {}
         self._columns = 0
         for metric in metrics:
@@ -95,7 +124,7 @@ class PodInstruments:
         def observe(_options: CallbackOptions) -> list[Observation]:
             attributes = self._attributes
             return [
-                Observation(value, attributes[index * width + nth])
+                Observation(value, attributes[index * width + nth], _CONTEXT)
                 for index, reading in enumerate(self._readings)
                 for nth, get in getters
                 if (value := get(reading)) is not None
@@ -105,9 +134,12 @@ class PodInstruments:
 
     def collect(self, readings: Sequence[Reading]) -> list[Row]:
         """Lets the SDK collect this tick's readings; one row a reading, in their order."""
-        widest = max((width for _, width in self._first_column.values()), default=0)
-        for number in range(len(self._attributes), len(readings) * widest):
-            self._attributes.append({_POINT: number})
+        rows: list[Row] = []
+        for begin in range(0, len(readings), _READINGS_AT_ONCE):
+            rows += self._collect_some(readings[begin : begin + _READINGS_AT_ONCE])
+        return rows
+
+    def _collect_some(self, readings: Sequence[Reading]) -> list[Row]:
         self._readings = readings
         collected = self._reader.collect_now()
         self._readings = ()

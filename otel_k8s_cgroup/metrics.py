@@ -38,7 +38,7 @@ class Metric:
     instrument: Instrument
     unit: str
     description: str
-    """Short: it is sent for every pod. The README says more."""
+    """The instrument's; it is not sent. The README says more."""
     figures: tuple[Figure, ...]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
-from otel_k8s_cgroup.export.encode import PodEncoder
+from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -91,7 +91,8 @@ class Delivery:
         queue: what waits.
         ledger: makes the deltas.
         stats: is kept up to date.
-        point_attributes: see ``PodEncoder``, as ``prefix`` and ``suffix``.
+        point_attributes: see ``PodEncoder``.
+        prefix: of each metric's exported name, as ``suffix``.
         own_metrics: gives the exporter's own metrics as a request, which joins the last one of each ``deliver``; what
             becomes of them costs nothing else, and they are not kept.
         request_bytes: the bound on a request; it shrinks where the receiver wants less.
@@ -114,13 +115,11 @@ class Delivery:
         jitter: Callable[[], float] = about_one,
     ) -> None:
         self._transport = transport
-        self._metrics = metrics
+        self._columns = columns_of(metrics, prefix, suffix)
         self._queue = queue
         self._stats = stats
         self._ledger = ledger
         self._point_attributes = point_attributes
-        self._prefix = prefix
-        self._suffix = suffix
         self._own_metrics = own_metrics
         self._request_bytes = request_bytes
         self._jitter = jitter
@@ -210,10 +209,8 @@ class Delivery:
             encoder = series.encoder = PodEncoder(
                 pod,
                 series.path,
-                self._metrics,
+                self._columns,
                 point_attributes=self._point_attributes,
-                prefix=self._prefix,
-                suffix=self._suffix,
             )
         return encoder
 

@@ -33,7 +33,8 @@ class Exporter:
         transport: sends a request.
         metrics: the table.
         queue_bytes: what may wait.
-        point_attributes: see ``PodEncoder``, as ``prefix`` and ``suffix``.
+        point_attributes: see ``PodEncoder``.
+        prefix: of each metric's exported name, as ``suffix``.
         own_metrics: see ``Delivery``, as ``jitter``.
         state: remembers over a restart what was delivered; None: every start is a new one.
     """
