@@ -53,7 +53,7 @@ def retry_after_seconds(header: str | None, now: float) -> float | None:
         return None
     header = header.strip()
     if header.isascii() and header.isdecimal():
-        return float(header[:18])
+        return float(header.lstrip("0")[:18] or 0)
     try:
         moment = parsedate_to_datetime(header)
         # A date without a zone is GMT: HTTP knows no other.
