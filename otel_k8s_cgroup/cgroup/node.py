@@ -77,6 +77,8 @@ class NodeCgroups:
         self._directories: PodDirectories | None = None
         self._pods: Mapping[str, PodDirectory] = {}
         self._tracked: dict[str, _Tracked] = {}
+        self._before: dict[str, _Tracked] = {}
+        """What was tracked below a root that was lost."""
 
     @property
     def hierarchy(self) -> Hierarchy:
@@ -133,8 +135,15 @@ class NodeCgroups:
         for tracked in self._tracked.values():
             tracked.files.close()
         self._tracked.clear()
+        self._before.clear()
         self._hierarchy = self._directories = None
         self._pods = {}
+
+    def _lose_root(self) -> None:
+        """What is there when a root comes back was not born meanwhile: it goes on from where it was."""
+        before = self._before | self._tracked
+        self.close()
+        self._before = before
 
     def _read_again(self, ended: _Tracked, report: Callable[[CgroupError], None]) -> Reading | None:
         """It ended. Where its directory is there all the same, that is a new cgroup of the same pod."""
@@ -154,7 +163,7 @@ class NodeCgroups:
             directories = self._same_root()
             pods = directories.scan(now_ns, report)
         except OSError as error:
-            self.close()
+            self._lose_root()
             raise CgroupRootError(self._root, f"cannot be listed: {error.strerror}") from None
         if pods is not self._pods:
             for tracked in list(self._tracked.values()):
@@ -165,12 +174,12 @@ class NodeCgroups:
                 if uid not in self._tracked:
                     self._track(uid, pod)
             self._pods = pods
+        self._before.clear()
         return directories
 
     def _same_root(self) -> PodDirectories:
         if self._directories is not None and not self._directories.is_same_root():
-            # What is there when a root comes back was not born meanwhile: it goes on from where it was.
-            self.close()
+            self._lose_root()
         if self._directories is None:
             self._directories = PodDirectories(self.hierarchy.listed, self._open_files)
         return self._directories
@@ -187,6 +196,9 @@ class NodeCgroups:
                 self._open_files,
             )
         self._tracked[uid] = tracked = _Tracked(uid, pod.path, files, pod.absent_ns)
+        before = self._before.get(uid)
+        if before is not None and before.path == pod.path and tracked.origin is None:
+            tracked.origin, tracked.previous_ns = before.origin, before.previous_ns
         return tracked
 
     def _forget(self, tracked: _Tracked) -> None:

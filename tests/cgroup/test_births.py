@@ -193,6 +193,33 @@ def test_a_root_that_vanishes_and_comes_back_goes_on(tree: Tree, tmp_path: Path)
     assert percents(node.read_well()[FIRST]) == (0.0, 0.0, 0.0)
 
 
+def test_a_root_that_comes_back_keeps_where_a_pod_began_that_nobody_knew(tree: Tree, tmp_path: Path) -> None:
+    """One that was born before the root vanished and one that was there before us; the API tells both only later."""
+    tree.make(path(SECOND_POD), usage_us=300)
+    node = Node(tree.root)
+    found = node.read_well({FIRST})[FIRST].mono_ns
+    tree.make(path(THIRD), usage_us=1_000_000)
+    node.read_well({FIRST})
+    tree.root.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(CgroupRootError):
+            node.read()
+    (tmp_path / "elsewhere").rename(tree.root)
+    node.read_well({FIRST})
+    readings = node.read_well()
+    origin = readings[SECOND_POD].origin
+    assert (origin.born, origin.mono_ns, origin.stats.cpu_usage_ns) == (False, found, 300_000)
+    origin = readings[THIRD].origin
+    assert (origin.born, origin.mono_ns) == (True, found)
+    # What comes after that is new all the same.
+    tree.remove(path(THIRD))
+    node.read_well()
+    tree.make(path(THIRD), usage_us=700)
+    origin = node.read_well()[THIRD].origin
+    assert origin.born
+    assert origin.mono_ns > found
+
+
 def test_a_hierarchy_that_is_unmounted_and_mounted_again_goes_on(tmp_path: Path) -> None:
     """On v1 the mount point stays, empty: that is not the end of all pods, nor their birth when it comes back."""
     tree = Tree(tmp_path / "cgroup", 1)
