@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,6 @@ from .trees import v1_files, v2_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from otel_k8s_cgroup.errors import CgroupError
 
@@ -173,6 +174,50 @@ def test_well_formed_files(read: Reader, figures: list[int], newer: bool) -> Non
     }
     stats = Stats(usage * US, system * US, user * US, current, anon, file, stack, tables)
     assert read(files, 2) == (stats, [])
+
+
+@st.composite
+def keyed(draw: st.DrawFn, figures: Mapping[bytes, int]) -> bytes:
+    """A flat keyed file with these figures in any order, and lines that a later kernel may put between them."""
+    later = draw(
+        st.dictionaries(st.from_regex(rb"(x_|total_x)[a-z_]{0,9}", fullmatch=True), st.integers(0), max_size=4)
+    )
+    return b"".join(b"%b %d\n" % line for line in draw(st.permutations([*figures.items(), *later.items()])))
+
+
+@settings(deadline=None)
+@given(st.data(), st.lists(st.integers(0, INT64_MAX // US), min_size=8, max_size=8))
+def test_well_formed_v2_files_of_any_kernel(read: Reader, data: st.DataObject, figures: list[int]) -> None:
+    """Keys in another order, and with others between them."""
+    cpu = dict(zip((b"usage_usec", b"system_usec", b"user_usec"), figures, strict=False))
+    memory = dict(zip((b"anon", b"file", b"kernel_stack", b"pagetables"), figures[4:], strict=True))
+    files = {"cpu.stat": data.draw(keyed(cpu)), "memory.stat": data.draw(keyed(memory))}
+    stats = Stats._make([*(usec * US for usec in figures[:3]), *figures[3:]])
+    assert read(files | {"memory.current": b"%d\n" % figures[3]}, 2) == (stats, [])
+
+
+@settings(deadline=None)
+@given(st.data(), st.lists(st.integers(0, INT64_MAX // TICK), min_size=6, max_size=6), st.booleans(), st.booleans())
+def test_well_formed_v1_files_of_any_kernel(
+    data: st.DataObject, figures: list[int], total: bool, in_ticks: bool
+) -> None:
+    """The same, with hierarchical accounting or not, and the kinds in ns or in ticks."""
+    usage, system, user, current, rss, cache = figures
+    plain, wanted = {b"rss": rss, b"cache": cache}, {b"total_rss": rss, b"total_cache": cache}
+    other = dict.fromkeys(plain if total else wanted, 7)
+    files = {
+        "cpuacct.usage": b"%d\n" % usage,
+        "cpuacct.stat": data.draw(keyed({b"user": user, b"system": system} if in_ticks else {b"user": 1})),
+        "memory.usage_in_bytes": b"%d\n" % current,
+        "memory.use_hierarchy": b"%d\n" % total,
+        "memory.stat": data.draw(keyed((wanted if total else plain) | other)),
+    }
+    if not in_ticks:
+        files |= {"cpuacct.usage_sys": b"%d\n" % system, "cpuacct.usage_user": b"%d\n" % user}
+    factor = TICK if in_ticks else 1
+    stats = Stats(usage, system * factor, user * factor, current, rss, cache)
+    with tempfile.TemporaryDirectory() as directory:  # not one that has a file that this kernel lacks
+        assert Reader(Path(directory))(files, 1) == (stats, [])
 
 
 # --- one by one, each for what a user sees ---------------------------------------------------------------------------

@@ -190,7 +190,8 @@ class GrpcSite:
         self.trailers: tuple[tuple[str, bytes], ...] = ()
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._server = grpc.server(self._pool)
-        handler = grpc.unary_unary_rpc_method_handler(self._export)  # no serializers: bytes as they are
+        # No serializers: bytes as they are.
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export)
         service = "opentelemetry.proto.collector.metrics.v1.MetricsService"
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"Export": handler})])
         port = self._server.add_insecure_port("127.0.0.1:0")
