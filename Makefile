@@ -11,14 +11,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover bench otelcol scale constraints clean
+.PHONY: help demo test lint format cover soak bench otelcol scale constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
 	@echo 'make test       the tests (FLAGS=... is passed to pytest); what cannot run here is skipped with its reason'
 	@echo 'make cover      the tests, with the branch coverage of the package'
+	@echo 'make soak       faults, churn and restarts at random against a real collector, for 10m (DURATION=1m for less)'
 	@echo 'make lint       ruff, mypy and the import contract'
 	@echo 'make format     ruff, mending what it can'
+	@echo 'make bench      what the exporter costs, beside the least that the kernel allows (FLAGS=--help)'
 	@echo 'make scale      the load of a large cluster on its API servers and collectors, simulated (FLAGS=--help)'
 	@echo 'make otelcol    builds the OpenTelemetry Collector for the tests that need it (needs Go, about two minutes)'
 	@echo 'make constraints  pins the newest versions (needs uv)'
@@ -33,6 +35,10 @@ test: $(VENV)/.dev-stamp
 cover: $(VENV)/.dev-stamp
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest --cov $(FLAGS)
+
+soak: DURATION = 10m
+soak: $(VENV)/.dev-stamp $(OTELCOL)
+	@$(BIN)/python -m tests.soak.soak --duration $(DURATION) $(FLAGS)
 
 lint: $(VENV)/.dev-stamp
 	@$(BIN)/ruff check

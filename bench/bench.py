@@ -49,7 +49,7 @@ def reference_us() -> float:
     return (time.process_time_ns() - begin) / 1e3
 
 
-class _ToNowhere:
+class ToNowhere:
     """Takes the bytes as a socket would, and lets them go."""
 
     def __init__(self) -> None:
@@ -64,13 +64,18 @@ class _ToNowhere:
         self._out.close()
 
 
-def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
-    """CPU of each stage of a tick, and the bytes a point; medians."""
-    pods = {
+def pods_of(node: Node) -> dict[str, Pod]:
+    """The node's pods, by their cgroup uid."""
+    return {
         uid: Pod(uid, f"checkout-7d9c5b6f4-{number:05d}", "shop", "bench-node", "2026-01-01T00:00:00Z", uid)
         for number, uid in enumerate(node.uids)
     }
-    transport = _ToNowhere()
+
+
+def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
+    """CPU of each stage of a tick, and the bytes a point; medians."""
+    pods = pods_of(node)
+    transport = ToNowhere()
     exporter = Exporter(transport, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
     instruments = PodInstruments(ALUMET)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
