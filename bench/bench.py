@@ -32,10 +32,13 @@ from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.sink import Protocol
 
 SIZES = (10, 110, 500, 1000)
 RUNS = 7
+PROCESS_RUNS = 5
 
 _LOOP = 20_000
 
@@ -79,13 +82,14 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
     exporter = Exporter(transport, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
     instruments = PodInstruments(ALUMET)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
-    stages: dict[str, list[float]] = {"read": [], "collect": [], "deliver": [], "reference": []}
+    getters = [figure.get for metric in ALUMET for figure in metric.figures]
+    stages: dict[str, list[float]] = {"read": [], "collect": [], "deliver": [], "direct": [], "reference": []}
     offset_ns = time.time_ns() - time.monotonic_ns()
     points = 0
     try:
         for run in range(RUNS + 3):
             readings = rows = None
-            laps = [0] * 3
+            laps = [0] * 4
             rounds = max(3, 2000 // len(pods))
             points_before, bytes_before = exporter.stats.points_sent, transport.bytes
             for _ in range(rounds):
@@ -96,17 +100,18 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
                 collected = time.process_time_ns()
                 exporter.put([(pods[reading.cgroup_uid], reading) for reading in readings], rows, offset_ns)
                 exporter.delivery.deliver()
-                laps = [
-                    lap + took
-                    for lap, took in zip(
-                        laps, (read - begin, collected - read, time.process_time_ns() - collected), strict=True
-                    )
-                ]
+                delivered = time.process_time_ns()
+                # What the SDK's part would cost without it.
+                rows = [[get(reading) for get in getters] for reading in readings]
+                direct = time.process_time_ns()
+                took = read - begin, collected - read, delivered - collected, direct - delivered
+                laps = [lap + one for lap, one in zip(laps, took, strict=True)]
             points = exporter.stats.points_sent - points_before
             if run >= 3:  # the first ones build the messages
                 stages["read"].append(laps[0] / 1e3 / rounds / len(pods))
                 stages["collect"].append(laps[1] / 1e3 / points)
                 stages["deliver"].append(laps[2] / 1e3 / points)
+                stages["direct"].append(laps[3] / 1e3 / points)
                 stages["reference"].append(reference_us())
             size = (transport.bytes - bytes_before) / points
     finally:
@@ -116,6 +121,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
         "read_us_per_pod": statistics.median(stages["read"]),
         "collect_us_per_point": statistics.median(stages["collect"]),
         "deliver_us_per_point": statistics.median(stages["deliver"]),
+        "collect_without_sdk_us_per_point": statistics.median(stages["direct"]),
         "points_per_pod": points / rounds / len(pods),
         "bytes_per_point": size,
         "reference_us": statistics.median(stages["reference"]),
@@ -155,12 +161,17 @@ def measure(*, quick: bool) -> dict[str, Any]:
             protocols: tuple[Protocol, ...] = ("http/protobuf", "grpc")
             for protocol in protocols if pods in (110, 1000) else ():
                 name = f"{pods} {protocol}"
-                result["process"][f"{name} 1s"] = measure_process(node, protocol=protocol, poll_ms=1000, exports=8)
+                runs = 1 if quick else PROCESS_RUNS
+                slow = [measure_process(node, protocol=protocol, poll_ms=1000, exports=6) for _ in range(runs)]
+                result["process"][f"{name} 1s"] = _medians(slow)
                 if pods == 110:
-                    exports = 100 if quick else 600
-                    fast = measure_process(node, protocol=protocol, poll_ms=100, exports=exports)
-                    result["process"][f"{name} 100ms"] = fast
+                    fast = [measure_process(node, protocol=protocol, poll_ms=100, exports=120) for _ in range(runs)]
+                    result["process"][f"{name} 100ms"] = _medians(fast)
     return result
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def flat(result: dict[str, Any]) -> dict[str, float]:
@@ -174,17 +185,59 @@ def flat(result: dict[str, Any]) -> dict[str, float]:
     }
 
 
+_COST_COLUMNS = (
+    *("pods", "read", "C", "read/C"),
+    *("collect/pt", "deliver/pt", "both, no SDK/pt", "tick", "tick/C", "bytes/pt"),
+)
+_PROCESS_COLUMNS = ("rss_mb", "threads", "cpu_percent_of_a_core", "start_to_first_point_seconds", "late_p99_ms")
+
+
 def report(result: dict[str, Any], earlier: dict[str, Any] | None) -> None:
-    """The figures as a table; beside each its ratio to the earlier run's."""
+    """The figures as tables, what they say of the limits, and the ratio of each to the earlier run's."""
     out = sys.stdout
-    out.write("  ".join(f"{name} {value}" for name, value in result["on"].items()) + "\n\n")
-    before = flat(earlier) if earlier else {}
-    for name, value in flat(result).items():
-        ratio = f"  {value / before[name]:6.2f} x the earlier" if before.get(name) else ""
-        out.write(f"{name:<75} {value:10.2f}{ratio}\n")
-    out.write("\n")
-    for target in targets(result):
-        out.write(f"{target}\n")
+    out.write("  ".join(f"{name} {value}" for name, value in result["on"].items()) + "\n")
+    out.write(f"\nCPU µs a pod, and a point without point attributes (medians of {RUNS} runs)\n")
+    _table(_COST_COLUMNS, [_cost_row(result, pods) for pods in result["read"]])
+    out.write(f"\nthe process (medians of {PROCESS_RUNS} runs; one with --quick)\n")
+    _table(
+        ("pods, protocol, interval", *_PROCESS_COLUMNS),
+        [(name, *(figures[key] for key in _PROCESS_COLUMNS)) for name, figures in result["process"].items()],
+    )
+    out.write("\n" + "\n".join(targets(result)) + "\n")
+    if earlier:
+        before = flat(earlier)
+        out.write("\nratio to the earlier run\n")
+        for name, value in flat(result).items():
+            if before.get(name):
+                out.write(f"{value / before[name]:6.2f} x  {name} ({before[name]:.2f} → {value:.2f})\n")
+
+
+def _cost_row(result: dict[str, Any], pods: str) -> tuple[object, ...]:
+    read, stages = result["read"][pods], result["pipeline"][f"{pods} without point attributes"]
+    tick, limit = _per_pod(result, pods), read["c_us_a_pod"]
+    return (
+        pods,
+        read["read_us_a_pod"],
+        limit,
+        read["ratio"],
+        stages["collect_us_per_point"],
+        stages["deliver_us_per_point"],
+        stages["collect_without_sdk_us_per_point"] + stages["deliver_us_per_point"],
+        tick,
+        tick / limit if limit else None,
+        stages["bytes_per_point"],
+    )
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
+    cells = [head, *(tuple(_cell(value) for value in row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        sys.stdout.write("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + "\n")
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def targets(result: dict[str, Any]) -> list[str]:
@@ -207,7 +260,7 @@ def targets(result: dict[str, Any]) -> list[str]:
         if with_or_without == "without":
             line("bytes a point, without point attributes", stages["bytes_per_point"], 90, "B")
     if "1000 without point attributes" in result["pipeline"]:
-        line("CPU a pod, 1000 pods against 100", _per_pod(result, 1000) / _per_pod(result, 110), 1.15, "x")
+        line("CPU a pod, 1000 pods against 110", _per_pod(result, "1000") / _per_pod(result, "110"), 1.15, "x")
     for name, limit in (("110 http/protobuf 1s", 50), ("110 grpc 1s", 60), ("1000 http/protobuf 1s", 90)):
         if name in result["process"]:
             line(f"RSS, {name}", result["process"][name]["rss_mb"], limit, "MB")
@@ -221,7 +274,7 @@ def targets(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _per_pod(result: dict[str, Any], pods: int) -> float:
+def _per_pod(result: dict[str, Any], pods: str) -> float:
     stages = result["pipeline"][f"{pods} without point attributes"]
     per_point = stages["collect_us_per_point"] + stages["deliver_us_per_point"]
     return float(stages["read_us_per_pod"] + stages["points_per_pod"] * per_point)
