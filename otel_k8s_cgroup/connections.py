@@ -38,6 +38,7 @@ class OpenSockets:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._closed = False
         self.ended = False
 
     def add(self, sock: object) -> None:
@@ -59,14 +60,20 @@ class OpenSockets:
     def renew(self) -> None:
         """Connections that are made from here on are of use again."""
         with self._lock:
-            self.ended = False
+            self.ended = self._closed
+
+    def close(self) -> None:
+        """Wakes, and no ``renew`` helps any more."""
+        self._closed = True
+        self.wake()
 
     @contextlib.contextmanager
     def deadline(self, seconds: float) -> Iterator[threading.Event]:
         """Wakes after ``seconds``, however much the peer has sent by then; yields whether that has happened.
 
         A time limit of requests' holds for one read, so a peer that sends a byte now and then would hold us for ever.
-        (Not bounded: the look-up of a name, which has time limits of its own.)
+        (Not bounded: the look-up of a name. The system's resolver gives up after 5 s × 2 for each of its servers unless
+        resolv.conf says otherwise; only the thread that asks waits for it, and it is a daemon.)
         """
         passed = threading.Event()
 

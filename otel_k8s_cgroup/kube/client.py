@@ -60,8 +60,9 @@ class ApiClient:
 
     ``ca_file`` is a PEM file (read again when it was replaced; None: the system's CAs). ``setting`` is the name under
     which the user gave ``base_url``. ``max_body_bytes`` bounds one answer, ``max_line_bytes`` one line of a stream;
-    ``idle_seconds`` is the longest silence of the server, ``answer_seconds`` the longest time for a whole answer.
-    Raises KubeError where ``base_url`` is no address of an API. Thread-safe.
+    ``idle_seconds`` is the longest silence of the server and the longest time until an answer begins,
+    ``answer_seconds`` the longest time for a whole answer. Raises KubeError where ``base_url`` is no address of an API.
+    Thread-safe; but an answer that does not begin ends what other threads wait for, too.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class ApiClient:
 
     def close(self) -> None:
         """For good, and from any thread: ends what hangs (a request, a stream, a kubectl) and refuses what follows."""
-        self._open_sockets.wake()
+        self._open_sockets.close()
         self._credentials.close()
         self._session.close()
 
@@ -170,20 +171,29 @@ class ApiClient:
                 'https://, or token_retrieval = "none" if the API wants no token'
             )
         self._mount()
+        self._open_sockets.renew()
         if self._open_sockets.ended:
             raise ApiUnreachable(url, "the client is closed")
-        try:
-            response = self._session.get(
-                url,
-                params=dict(params),
-                auth=_Bearer(token),
-                stream=True,
-                allow_redirects=False,
-                timeout=(self._connect_seconds, idle_seconds),
-            )
-        except TRANSPORT_ERRORS as error:
-            self._count(needs, "unreachable")
-            raise ApiUnreachable(url, self._why(error, idle_seconds)) from error
+        # A stream may be silent for minutes, but not before it has begun.
+        with self._open_sockets.deadline(self._idle_seconds) as passed:
+            try:
+                response = self._session.get(
+                    url,
+                    params=dict(params),
+                    auth=_Bearer(token),
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=(self._connect_seconds, idle_seconds),
+                )
+                if passed.is_set():
+                    response.close()
+                    raise TimeoutError  # what was cut off looks like a whole head of an answer
+            except TRANSPORT_ERRORS as error:
+                self._count(needs, "unreachable")
+                why = (
+                    f"no answer within {self._idle_seconds:g} s" if passed.is_set() else self._why(error, idle_seconds)
+                )
+                raise ApiUnreachable(url, why) from error
         self._count(needs, str(response.status_code))
         return response
 
@@ -251,13 +261,8 @@ class ApiClient:
     def _status_error(self, url: str, response: requests.Response, needs: Permission) -> ApiStatusError:
         status = response.status_code
         body = bytearray()
-        deadline = self._clock() + self._answer_seconds
-        with contextlib.suppress(*TRANSPORT_ERRORS):
-            while (
-                len(body) < _MAX_ERROR_BYTES
-                and self._clock() < deadline
-                and (chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True))
-            ):
+        with self._open_sockets.deadline(self._idle_seconds), contextlib.suppress(*TRANSPORT_ERRORS):
+            while len(body) < _MAX_ERROR_BYTES and (chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True)):
                 body += chunk
         said = status_message(bytes(body[:_MAX_ERROR_BYTES]))
         if 300 <= status < 400:

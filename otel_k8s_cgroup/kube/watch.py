@@ -41,9 +41,11 @@ _SHORT_SECONDS = 1.0
 
 class WatchTimes(NamedTuple):
     """``poll_seconds``: between two lists where there is no watch. ``watch_seconds``: the least time after which the
-    server is asked to end a stream (twice that at most, at random, to spread the nodes' requests). ``grace_seconds``: a
-    stream that is silent for longer than that beyond its end is half-open. ``start_seconds``: the first list is asked
-    for within that time, at random: nobody notices it who starts one agent, and the API server does when all start."""
+    server is asked to end a stream (twice that at most, at random, to spread the nodes' requests), and that after which
+    streams that told nothing, not even a bookmark (an API server sends one a minute), are believed no more and the pods
+    are listed. ``grace_seconds``: a stream that is silent for longer than that beyond its end is half-open.
+    ``start_seconds``: the first list is asked for within that time, at random: nobody notices it who starts one agent,
+    and the API server does when all start."""
 
     poll_seconds: float = 10.0
     watch_seconds: float = 300.0
@@ -73,6 +75,8 @@ class ApiPods:
         # A stream that breaks is everyday; it is worth a word once not even a new list helps.
         self._watching = Retry("watch the pods", wait=wait, jitter=jitter, tolerated=_FAILURES_BEFORE_LIST)
         self._version: str | None = None
+        self._heard = 0.0
+        """When a list or a line of a stream came last."""
         self._gone_in_a_row = 0
         self._polls_left = 0
         self._lock = threading.Lock()
@@ -95,6 +99,7 @@ class ApiPods:
                 if error.status != 410 or query is tries[-1]:
                     raise
             else:
+                self._heard = self._clock()
                 return
 
     def follow(self, store: PodStore) -> None:
@@ -106,6 +111,8 @@ class ApiPods:
         while not self._stopping.is_set():
             if not self._resume(store) or self._watching.failures >= _FAILURES_BEFORE_LIST:
                 return
+            if self._clock() - self._heard >= self._times.watch_seconds:
+                return  # the node may be quiet, or a gateway may hold back what the streams tell
 
     def _resume(self, store: PodStore) -> bool:
         """One stream and what its end means: whether the next one may go on from where it ended."""
@@ -139,6 +146,7 @@ class ApiPods:
                 for line in lines:
                     self._apply(line, store)
                     self._worked()
+                    self._heard = self._clock()
                     empty = False
             finally:
                 # However it ends: one that was open for a while was a good one, though on a quiet node nothing came.

@@ -13,14 +13,17 @@ import socket
 import struct
 import threading
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.fakes.servers import QuietServer
+
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     Answer = Callable[["Exchange"], None]
     """What the server does about one request."""
@@ -108,11 +111,15 @@ class Exchange:
     def hang(self) -> None:
         """Nothing more, until the client goes or the server ends."""
         self._handler.close_connection = True
-        connection = self._handler.connection
-        while not self.api.ended.is_set():
-            readable, _, _ = select.select([connection], [], [], 0.05)
-            if readable and not connection.recv(1):
-                return
+        with self.api.parking():
+            while not self.api.ended.is_set() and not self.is_over(50):
+                continue
+
+    def is_over(self, within_ms: int = 0) -> bool:
+        """Whether the client has gone: it has nothing more to say, so that is all that there could be to read."""
+        connection = select.poll()  # select() takes no descriptor above 1023
+        connection.register(self._handler.connection, select.POLLIN)
+        return bool(connection.poll(within_ms))
 
     def reset(self) -> None:
         """The connection ends in the middle (RST)."""
@@ -141,14 +148,6 @@ def stream(*lines: bytes, then: Callable[[Exchange], None] = Exchange.finish) ->
     return play
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing to stderr: a handshake that the client breaks off is the client's to complain of."""
-
-
 class KubeApi:
     """A context manager; ``url`` is where it listens. ``token``: the one that is asked for (None: any, or none)."""
 
@@ -163,9 +162,10 @@ class KubeApi:
         self._events: list[tuple[int, str, dict[str, Any]]] = []
         self._scripts: dict[Verb, deque[Answer]] = {}
         self._always: dict[Verb, Answer] = {}
-        self._server = _Server(("127.0.0.1", 0), self._handler_class())
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.parked = 0
+        """How many requests wait for what only the test can bring: an event of a watch, or nothing at all."""
+        self._tls = tls
+        self._server = self._listen(0)
         self.port = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
@@ -177,8 +177,30 @@ class KubeApi:
         with self._changed:
             self.ended.set()
             self._changed.notify_all()
+        self.down()
+
+    # --- the server's own life ---
+
+    def cut(self) -> None:
+        """Every connection ends, in the middle of whatever it carries."""
+        self._server.cut()
+        with self._changed:
+            self._changed.notify_all()
+
+    def down(self) -> None:
+        """Nobody listens."""
         self._server.shutdown()
         self._server.server_close()
+
+    def _listen(self, port: int) -> QuietServer:
+        server = QuietServer(("127.0.0.1", port), self._handler_class())
+        server.tls = self._tls
+        return server
+
+    def up(self) -> None:
+        """It listens again, at the same address, and knows what it knew."""
+        self._server = self._listen(self.port)
+        self.__enter__()
 
     # --- the cluster's state ---
 
@@ -209,6 +231,16 @@ class KubeApi:
             self._always.pop(verb, None)
         else:
             self._always[verb] = answer
+
+    @contextmanager
+    def parking(self) -> Iterator[None]:
+        with self._changed:
+            self.parked += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.parked -= 1
 
     def seen(self, verb: Verb) -> list[Request]:
         return [request for request in list(self.requests) if request.verb == verb]
@@ -271,11 +303,12 @@ class KubeApi:
             exchange.status(410, f"too old resource version: {since} ({self._compacted})")
             return
         exchange.stream_head()
-        while not self.ended.is_set():
+        while not self.ended.is_set() and not exchange.is_over():
             with self._changed:
                 new = [each for each in self._events if each[0] > since]
                 if not new:
-                    self._changed.wait(0.05)
+                    with self.parking():
+                        self._changed.wait(0.05)
             for version, kind, obj in new:
                 since = version
                 if self._selected([obj], exchange.request):

@@ -6,14 +6,12 @@ It keeps every request as it was decoded, and answers with what ``respond`` says
 from __future__ import annotations
 
 import gzip
-import socket
 import ssl
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Literal
 
 import grpc
@@ -25,6 +23,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import (
     MetricsServiceServicer,
     add_MetricsServiceServicer_to_server,
 )
+
+from tests.fakes.servers import QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -220,7 +220,7 @@ class _HttpServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class's name
                 pass
 
-        self._server = _QuietServer(("127.0.0.1", port), Handler)
+        self._server = QuietServer(("127.0.0.1", port), Handler)
         if tls is not None:
             self._server.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_ca_file)
             self._server.tls.load_cert_chain(tls.certificate_file, tls.key_file)
@@ -236,38 +236,6 @@ class _HttpServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-class _QuietServer(ThreadingHTTPServer):
-    daemon_threads = True
-    tls: ssl.SSLContext | None = None
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self._open: set[socket.socket] = set()
-
-    def get_request(self) -> tuple[socket.socket, object]:
-        connection, address = super().get_request()
-        if self.tls is not None:
-            # The handshake is made in the connection's own thread: a bad one holds up no other connection.
-            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        self._open.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        if isinstance(request, socket.socket):
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        super().server_close()
-        # A client's kept-alive connection would go on being answered by a receiver that is closed.
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Broken connections are what some tests are about; the client's side of them is what is asserted on."""
 
 
 def _decompressed(body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_k8s_cgroup.errors import ApiUnreachable, MalformedObject
+from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, MalformedObject
 from otel_k8s_cgroup.kube import LIST, PODS, WATCH, ApiClient
+from tests.fakes.faulty_otlp import FaultyServer
 from tests.fakes.kube_api import Exchange, KubeApi, stream
 
 from .support import client
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from tests.fakes.faulty_otlp import Fault
     from tests.fakes.kube_api import Verb
 
 
@@ -104,3 +106,44 @@ def test_close_ends_what_hangs(request: pytest.FixtureRequest, ca_file: Path, fi
     with pytest.raises(ApiUnreachable, match="closed"):
         mine.get_json(PODS, {}, LIST)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", ["black hole", "drip of headers", "drip of interim answers", "drip of a body", "closed at once"]
+)
+def test_a_stream_that_does_not_begin_is_given_up(fault: Fault) -> None:
+    """A stream may be silent for minutes, but its head must be there within the client's own idle_seconds, and so must
+    the words of a server that refuses it; however many bytes come meanwhile.
+    """
+    with FaultyServer(fault) as server:
+        mine = client(f"http://127.0.0.1:{server.port}", idle_seconds=0.2)
+        with pytest.raises((ApiUnreachable, ApiStatusError)) as caught, _lines(mine, idle_seconds=1000.0):
+            pytest.fail("it began")
+        said = str(caught.value)
+        if fault == "drip of a body":
+            assert "HTTP 503: 'later later" in said
+        elif fault != "closed at once":
+            assert "no answer within 0.2 s" in said
+        mine.close()
+
+
+def test_a_client_goes_on_after_a_stream_that_did_not_begin(api: KubeApi) -> None:
+    """The connection that was given up is not used again; one that has begun may be silent for longer than that."""
+    api.on("watch", Exchange.hang, Exchange.hang)
+    mine = client(api.url, idle_seconds=0.1)
+    for _ in range(2):
+        with pytest.raises(ApiUnreachable, match=r"no answer within 0\.1 s"), _lines(mine, idle_seconds=1000.0):
+            pytest.fail("it began")
+    late = threading.Event()
+
+    def play(exchange: Exchange) -> None:
+        exchange.stream_head()
+        late.wait(0.4)
+        exchange.chunk(b"1\n")
+        exchange.finish()
+
+    api.on("watch", play)
+    with _lines(mine, idle_seconds=1000.0) as lines:
+        assert list(lines) == [b"1"]
+    assert mine.request_counts == {("watch", "unreachable"): 2, ("watch", "200"): 1}
+    mine.close()
