@@ -55,6 +55,8 @@ def made(pods: int) -> Iterator[Node]:
                 for path in _paths(base, uids):
                     path.mkdir()
                     created.append(path)
+                    if kind == "v2" and "-pod" not in path.name:
+                        (path / "cgroup.subtree_control").write_text("+cpu +memory")
             if not real:
                 (root / "cgroup.controllers").write_text("cpu memory\n")
                 for uid_directory in created:
