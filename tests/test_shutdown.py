@@ -39,11 +39,13 @@ WITHOUT_DNS = """
 import ctypes, socket, sys
 from otel_k8s_cgroup.cli import main
 
-def look_up(host, *_arguments, **_options):
+def look_up(host, *arguments, **options):
+    if not host.endswith(".example"):
+        return getaddrinfo(host, *arguments, **options)
     print("looks up", host, flush=True)
     ctypes.CDLL(None).sleep(600)
 
-socket.getaddrinfo = look_up
+getaddrinfo, socket.getaddrinfo = socket.getaddrinfo, look_up
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -193,14 +195,17 @@ def no_watch(site: Site) -> Iterator[None]:
 
 @scene("a name server that never answers for", "the API", "the receiver", "both")
 def no_dns(whom: str, site: Site) -> Iterator[None]:
-    """Nothing can end such a look-up, so the process ends with it under way."""
+    """Nothing can end such a look-up: ticks go on meanwhile, and the process ends with it under way."""
     receiver = site.receiver()
     api = None if whom == "the receiver" else "https://api.example:6443"
     otlp = receiver.endpoint if whom == "the API" else "http://otlp.example:4318"
-    site.start(otlp=otlp, api=api, program=("-c", WITHOUT_DNS))
+    site.start(otlp=otlp, api=api, poll="100ms", program=("-c", WITHOUT_DNS))
     yield
     for host in ("api.example",) * (api is not None) + ("otlp.example",) * (whom != "the API"):
         site.program.wait_for_line(f"looks up {host}".__eq__)
+    already = len(receiver.messages)
+    if whom == "the API":
+        receiver.wait_for(lambda messages: len(messages) >= already + 3)
     yield
 
 
