@@ -196,20 +196,25 @@ KEYS = st.sampled_from(
         "kubernetes.io/config.hash",
     ]
 )
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("node-1") | st.just("file")
+# Of every code point: JSON may hold half of a surrogate pair.
+TEXT = st.text(st.characters())
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just("node-1") | st.just("file")
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=30
 )
-PODLIKE = st.fixed_dictionaries(
-    {
-        "metadata": st.fixed_dictionaries(
-            {"uid": LEAVES | st.from_regex(r"[a-f0-9-]{36}", fullmatch=True), "name": LEAVES, "namespace": LEAVES},
-            optional={"annotations": JSON, "resourceVersion": LEAVES},
-        ),
-        "spec": st.just({"nodeName": "node-1"}),
-    },
-    optional={"status": JSON},
-)
+
+
+def _podlike(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {
+            "metadata": st.fixed_dictionaries(
+                {"uid": leaves | st.from_regex(r"[a-f0-9-]{36}", fullmatch=True), "name": leaves, "namespace": leaves},
+                optional={"annotations": JSON, "resourceVersion": LEAVES},
+            ),
+            "spec": st.just({"nodeName": "node-1"}),
+        },
+        optional={"status": JSON},
+    )
 
 
 def _tried(parse: Callable[[], T]) -> tuple[T | None, str]:
@@ -220,7 +225,7 @@ def _tried(parse: Callable[[], T]) -> tuple[T | None, str]:
         return None, str(error)
 
 
-@given(JSON | PODLIKE)
+@given(JSON | _podlike(LEAVES) | _podlike(TEXT))
 def test_any_json_is_a_pod_none_or_malformed(obj: object) -> None:
     """Never another exception, and a pod that comes out is fit to be sent and to be logged."""
     parsed, complaint = _tried(lambda: parse_pod(obj, "node-1"))

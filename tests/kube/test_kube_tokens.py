@@ -78,6 +78,9 @@ def test_a_well_formed_token_has_its_life(issued: int, life: int) -> None:
     assert token_life_seconds(jwt(iat=issued, exp=issued + life), 0.0) == life
 
 
+SPACE = st.text(" \t\r\n", max_size=3).map(str.encode)
+
+
 @given(content=st.binary(max_size=200))
 def test_any_file_is_a_token_or_an_error(content: bytes) -> None:
     """What comes out is what went in without the white space around it, fit for a header; else TokenError."""
@@ -87,6 +90,12 @@ def test_any_file_is_a_token_or_an_error(content: bytes) -> None:
         assert token.isascii()
         assert token.isprintable()
         assert " " not in token
+
+
+@given(token=st.from_regex(rb"[!-~]{1,200}", fullmatch=True), before=SPACE, after=SPACE)
+def test_a_well_formed_file_is_its_token(token: bytes, before: bytes, after: bytes) -> None:
+    """With a line's end behind it, as most have, or any other white space around it."""
+    assert _token_or_none(before + token + after) == token.decode()
 
 
 def _token_or_none(content: bytes) -> str | None:
