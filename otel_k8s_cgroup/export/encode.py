@@ -8,7 +8,7 @@ Source: https://github.com/open-telemetry/opentelemetry-proto (``metrics.proto``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -48,6 +48,16 @@ def columns_of(metrics: Sequence[Metric], prefix: str, suffix: str) -> tuple[Col
     )
 
 
+class _Point(NamedTuple):
+    """Where a point's value comes from."""
+
+    message: NumberDataPoint
+    column: int
+    counter: int | None
+    """Of a counter, its number among them: where its start is."""
+    is_double: bool
+
+
 class PodEncoder:
     """One pod's request, kept from one to the next.
 
@@ -58,7 +68,7 @@ class PodEncoder:
         point_attributes: whether each point says again who the pod is (Alumet's attributes).
     """
 
-    __slots__ = ("_columns", "_message", "_point_attributes", "_points", "_resource", "_shape", "path", "pod")
+    __slots__ = ("_columns", "_count", "_message", "_point_attributes", "_points", "_resource", "_shape", "path", "pod")
 
     def __init__(self, pod: Pod, path: str, columns: Sequence[Column], *, point_attributes: bool) -> None:
         self.pod = pod
@@ -85,8 +95,9 @@ class PodEncoder:
         )
         self._message = ExportMetricsServiceRequest()
         self._shape: list[list[bool]] = []
-        self._points: list[NumberDataPoint] = []
-        """The message's points, step by step, each in the order of the columns; absent values have none."""
+        self._points: list[list[_Point]] = []
+        """The message's points, step by step; absent values have none."""
+        self._count = 0
 
     def encode(self, steps: Sequence[Step]) -> tuple[bytes, int]:
         """The pod's ResourceMetrics, as a request of its own, and how many points it has; empty where there are none.
@@ -97,23 +108,17 @@ class PodEncoder:
         shape = [[value is not None for value in step.values] for step in steps]
         if shape != self._shape:
             self._build(shape)
-        points = iter(self._points)
-        for unix_ns, values, starts_unix_ns in steps:
-            starts = iter(starts_unix_ns)
-            for value, (metric, _, _) in zip(values, self._columns, strict=True):
-                instrument = metric.instrument
-                start_unix_ns = next(starts) if instrument is Instrument.COUNTER else 0
-                if value is None:
-                    continue
-                point = next(points)
+        for (unix_ns, values, starts_unix_ns), points in zip(steps, self._points, strict=True):
+            for point, column, counter, is_double in points:
                 point.time_unix_nano = unix_ns
-                if instrument is Instrument.GAUGE_DOUBLE:
+                value: Any = values[column]
+                if is_double:
                     point.as_double = value
                 else:
-                    point.as_int = int(value)
-                    if instrument is Instrument.COUNTER:
-                        point.start_time_unix_nano = start_unix_ns
-        return (self._message.SerializeToString() if self._points else b""), len(self._points)
+                    point.as_int = value
+                    if counter is not None:
+                        point.start_time_unix_nano = starts_unix_ns[counter]
+        return (self._message.SerializeToString() if self._count else b""), self._count
 
     def _build(self, shape: list[list[bool]]) -> None:
         self._shape = shape
@@ -126,22 +131,29 @@ class PodEncoder:
         scope_metrics.scope.version = __version__
         messages: dict[str, MetricMessage] = {}
         for present in shape:
-            for there, (metric, name, kind) in zip(present, self._columns, strict=True):
-                if not there:
+            points: list[_Point] = []
+            self._points.append(points)
+            counters = 0
+            for column, (metric, name, kind) in enumerate(self._columns):
+                is_counter = metric.instrument is Instrument.COUNTER
+                counter = counters if is_counter else None
+                counters += is_counter
+                if not present[column]:
                     continue
                 message = messages.get(name)
                 if message is None:
                     # No description: it would be sent for every pod and tick, 8 % of all bytes.
                     message = messages[name] = scope_metrics.metrics.add(name=name, unit=metric.unit)
-                    if metric.instrument is Instrument.COUNTER:
+                    if is_counter:
                         message.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
                         message.sum.is_monotonic = True
-                data = message.sum if metric.instrument is Instrument.COUNTER else message.gauge
+                data = message.sum if is_counter else message.gauge
                 point = data.data_points.add()
                 point.attributes.extend(self._point_attributes)
                 if kind is not None:
                     point.attributes.extend(_key_values(("kind", kind)))
-                self._points.append(point)
+                points.append(_Point(point, column, counter, metric.instrument is Instrument.GAUGE_DOUBLE))
+        self._count = sum(map(len, self._points))
 
 
 def _key_values(*attributes: tuple[str, str | None]) -> list[KeyValue]:
