@@ -76,6 +76,24 @@ def why_unreachable(error: BaseException, peer: Peer, seconds: float) -> Why:
     return Why("broken", f"{through}the connection broke: {type(innermost).__name__} {quoted(str(innermost))}")
 
 
+def let_go(error: BaseException) -> None:
+    """Frees what ``error`` and its causes hold, once nobody asks them any more.
+
+    requests and urllib3 keep an error in a variable of a frame that its traceback leads to. Such a circle, and with it
+    the body of the request, is there until the garbage is collected, which here is rarely: an outage of hours would
+    fill the memory with bodies.
+    """
+    following: list[BaseException | None] = [error]
+    while following:
+        each = following.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            following += [each.__cause__, each.__context__]
+            following += [
+                inner for inner in (getattr(each, "reason", None), *each.args) if isinstance(inner, BaseException)
+            ]
+
+
 def _why(cause: BaseException, peer: Peer) -> Why | None:  # noqa: PLR0911 - a table: one return a row
     setting = peer.setting
     match cause:

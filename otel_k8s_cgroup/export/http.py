@@ -22,7 +22,7 @@ from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.connections import Adapter, OpenSockets
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
 from otel_k8s_cgroup.export.transport import USER_AGENT, Receipt, tls_of
-from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, quoted, retry_after_seconds, why_unreachable
+from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, let_go, quoted, retry_after_seconds, why_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,8 @@ class HttpTransport:
                         answer = _read(response)
                     return self._judge(response, answer)
             except TRANSPORT_ERRORS as error:
-                raise self._unreachable(error, timed_out=passed.is_set()) from error
+                let_go(error)
+                raise self._unreachable(error, timed_out=passed.is_set()) from None
 
     def close(self) -> None:
         self._closed = True

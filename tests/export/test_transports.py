@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +15,13 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from otel_k8s_cgroup.errors import ExportError, ExportRetryable
 from otel_k8s_cgroup.export import open_transport
 from otel_k8s_cgroup.model import OtlpTarget
+from tests.fakes.faulty_otlp import FaultyServer, free_port
 from tests.fakes.otlp_receiver import Certificates, OtlpReceiver
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.fakes.faulty_otlp import Fault
 
 Protocol = Literal["grpc", "http/protobuf"]
 
@@ -116,3 +122,20 @@ def test_a_client_certificate_opens_a_receiver_that_asks_for_one(
         transport.send(BODY)
         transport.close()
         assert receiver.messages == [REQUEST]
+
+
+@pytest.mark.parametrize("fault", ["refused", "closed at once", "reset mid-body", "black hole"])
+def test_a_request_that_failed_holds_no_memory(fault: Fault | Literal["refused"]) -> None:
+    """Its body is free at once: the next collection of the garbage is hundreds of bodies away."""
+    body = bytes(100_000)
+    references = sys.getrefcount(body)
+    with ExitStack() as stack:
+        port = free_port() if fault == "refused" else stack.enter_context(FaultyServer(fault)).port
+        target = OtlpTarget("http/protobuf", f"http://127.0.0.1:{port}/v1/metrics", timeout_seconds=0.2)
+        transport = stack.enter_context(closing(open_transport(target)))
+        gc.disable()
+        stack.callback(gc.enable)
+        for _ in range(3):
+            with pytest.raises(ExportRetryable):
+                transport.send(body)
+    assert sys.getrefcount(body) == references
