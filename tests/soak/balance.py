@@ -1,0 +1,82 @@
+"""Whether the books balance: what each pod has used beside what arrived, and why anything arrived twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tests.soak.arrivals import Arrivals, Delta, Series
+    from tests.soak.faults import Window
+    from tests.soak.lives import Life
+    from tests.soak.node import Absence
+
+KINDS = ("total", "system", "user")
+"""In the order of the state file's counters."""
+_NOT_YET_NOTED_NS = 5_000_000_000
+"""The state file is written after each export: what was delivered this long before is in it."""
+
+
+@dataclass
+class Balance:
+    """Of all series."""
+
+    series: int = 0
+    lost_ns: int = 0
+    surplus_ns: int = 0
+    twice: Counter[str] = field(default_factory=Counter)
+    """Why → ns that arrived twice, of all kinds."""
+    twice_points: Counter[str] = field(default_factory=Counter)
+    defects: list[str] = field(default_factory=list)
+
+
+def balance(
+    used: Mapping[Series, int],
+    absences: Mapping[str, Sequence[Absence]],
+    arrivals: Arrivals,
+    lost: Sequence[Window],
+    lives: Sequence[Life],
+) -> Balance:
+    """``used``: the truth. ``absences``: of cgroups, by their path. ``lost``: when answers may have been lost."""
+    result = Balance(series=len(used))
+    for series, truth_ns in used.items():
+        told = arrivals.told(series)
+        if told.sum != truth_ns:
+            result.lost_ns += max(0, truth_ns - told.sum)
+            result.surplus_ns += max(0, told.sum - truth_ns)
+            result.defects.append(
+                f"{series.path} {series.kind}: used {truth_ns} ns, {told.sum} arrived ({told.sum - truth_ns:+d})"
+            )
+        for delta in told.twice:
+            why = why_twice(series, delta, lost, lives)
+            result.twice[why or "unexplained"] += delta.value
+            result.twice_points[why or "unexplained"] += 1
+            if why is None:
+                result.defects.append(f"{series.path} {series.kind}: twice, and no answer was lost: {delta}")
+        result.defects += [
+            f"{series.path} {series.kind}: no delta covers what is between {before} and {after}; absent: "
+            f"{absences.get(series.path, ())}"
+            for before, after in told.gaps
+            if not any(
+                before.time_ns <= absence.from_ns <= after.start_ns <= absence.to_ns
+                for absence in absences.get(series.path, ())
+            )
+        ]
+    result.defects += [f"a series that nobody had: {series}" for series in arrivals.cpu_series - used.keys()]
+    result.defects += [f"negative: {delta}" for delta in arrivals.negative]
+    return result
+
+
+def why_twice(series: Series, delta: Delta, lost: Iterable[Window], lives: Iterable[Life]) -> str | None:
+    """The reason for which ``delta`` was rightly sent again; None where there is none."""
+    if any(window.from_ns <= delta.came_ns <= window.to_ns for window in lost):
+        return "answer lost"
+    for life in lives:
+        if life.killed_ns and life.killed_ns - _NOT_YET_NOTED_NS <= delta.came_ns <= life.ended_ns + 10**9:
+            noted = life.remembered.get(series.path)
+            if noted is None or delta.time_ns > noted[KINDS.index(series.kind)]:
+                return "killed before it was noted"
+    return None

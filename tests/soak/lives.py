@@ -1,0 +1,157 @@
+"""The exporter's processes, one after the other, and what each used of memory and descriptors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.programs import Program, clean_environ
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SIGTERM_SECONDS = 5.0
+"""Within which SIGTERM has ended it, whatever else happens."""
+_SCHEDULING_SECONDS = 1.0
+"""Which a machine that is busy with other things may add to it."""
+_WARM_SECONDS = 60.0
+"""After which all code paths have been taken, and what grows then is a leak."""
+_SHORTEST_SLOPE_SECONDS = 60.0
+
+
+@dataclass
+class Life:
+    """One process."""
+
+    program: Program
+    began: float
+    rss_mb: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds since it began, and how much it was then."""
+    descriptors: list[int] = field(default_factory=list)
+    killed_ns: int = 0
+    """When SIGKILL was sent, on the wall clock."""
+    ended_ns: int = 0
+    remembered: dict[str, list[int]] = field(default_factory=dict)
+    """What the state file said at its end: a cgroup's path → the time of each counter's last delivered point."""
+
+    def sample(self) -> None:
+        process = Path("/proc", str(self.program.process.pid))
+        pages = int((process / "statm").read_text().split()[1])
+        self.rss_mb.append((time.monotonic() - self.began, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+        self.descriptors.append(sum(1 for _ in (process / "fd").iterdir()))
+
+    @property
+    def slope_mb_per_hour(self) -> float | None:
+        """By least squares, once it is warm; None where it has not lived long enough."""
+        samples = [sample for sample in self.rss_mb if sample[0] >= _WARM_SECONDS]
+        if not samples or samples[-1][0] - samples[0][0] < _SHORTEST_SLOPE_SECONDS:
+            return None
+        return slope(samples) * 3600
+
+
+def slope(samples: Sequence[tuple[float, float]]) -> float:
+    """Of the straight line through them."""
+    mean_x = sum(x for x, _ in samples) / len(samples)
+    mean_y = sum(y for _, y in samples) / len(samples)
+    return sum((x - mean_x) * (y - mean_y) for x, y in samples) / sum((x - mean_x) ** 2 for x, _ in samples)
+
+
+class Lives:
+    """Starts and ends the exporter. No call blocks: ``step`` sees what has come of the last one.
+
+    Args:
+        flags: gives the flags of the next start.
+        state_file: of the exporter.
+        log: is given what the processes said.
+    """
+
+    def __init__(self, flags: Callable[[], Sequence[str]], state_file: Path, log: Callable[[str], None]) -> None:
+        self.all: list[Life] = []
+        self.counts: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._flags = flags
+        self._state_file = state_file
+        self._log = log
+        self._told_to_end = 0.0
+        self._next_sample = 0.0
+
+    @property
+    def now(self) -> Life:
+        return self.all[-1]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a process is there, be it on its way out."""
+        return bool(self.all) and not self.now.ended_ns
+
+    @property
+    def runs(self) -> bool:
+        return self.is_there and not self._told_to_end
+
+    def start(self) -> None:
+        flags = self._flags()
+        self._log(f"start {' '.join(flags)}")
+        program = Program([sys.executable, "-m", "otel_k8s_cgroup", "run", *flags], clean_environ())
+        self.all.append(Life(program, time.monotonic()))
+        self._told_to_end = 0.0
+
+    def end(self, number: signal.Signals) -> None:
+        self.counts[number.name] += 1
+        self._log(number.name)
+        self._told_to_end = time.monotonic()
+        if number is signal.SIGKILL:
+            self.now.killed_ns = time.time_ns()
+        self.now.program.process.send_signal(number)
+
+    def step(self) -> None:
+        if not self.is_there:
+            return
+        life = self.now
+        if (code := life.program.process.poll()) is not None:
+            self._has_ended(life, code)
+        elif self._told_to_end and time.monotonic() - self._told_to_end > SIGTERM_SECONDS + _SCHEDULING_SECONDS:
+            self.failures.append(f"SIGTERM did not end process {len(self.all)} within {SIGTERM_SECONDS:g} s")
+            life.program.process.kill()
+            self._has_ended(life, -signal.SIGTERM)
+        elif self.runs and time.monotonic() >= self._next_sample:
+            self._next_sample = time.monotonic() + 1.0
+            life.sample()
+            self._log(f"{life.rss_mb[-1][1]:.1f} MB, {life.descriptors[-1]} descriptors")
+
+    def close(self) -> None:
+        if self.is_there:
+            self.now.program.process.kill()
+            self._has_ended(self.now, -signal.SIGKILL)
+
+    def remembered(self) -> dict[str, list[int]]:
+        """As ``Life.remembered``, now."""
+        try:
+            state = json.loads(self._state_file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return {
+            pod["path"]: [0 if base is None else base[1] for base in pod["bases"]]
+            for pod in state["pods"].values()
+            if pod is not None
+        }
+
+    def _has_ended(self, life: Life, code: int) -> None:
+        life.program.wait()
+        life.ended_ns = time.time_ns()
+        life.remembered = self.remembered()
+        self._log("\n".join(["ended, having said:", *life.program.lines]))
+        if not self._told_to_end:
+            self.failures.append(f"process {len(self.all)} ended by itself with code {code}")
+        elif not life.killed_ns and code != 0 and not (code == -signal.SIGTERM and not life.program.lines):
+            # (Before its first line it may still be loading its modules, and ends as any Python does.)
+            self.failures.append(f"process {len(self.all)} ended with code {code} on SIGTERM")
+        # (The process that reads the settings may find that the one it reads them for was killed.)
+        if "Traceback" in life.program.output and not (life.killed_ns and "BrokenPipeError" in life.program.lines[-1]):
+            self.failures.append(f"process {len(self.all)} wrote a traceback")
