@@ -43,6 +43,9 @@ _RETRYABLE = frozenset(
 # larger than max …", Java "… exceeds maximum size …", Rust's tonic OUT_OF_RANGE "… message length too large …".
 _TOO_LARGE = re.compile(r"larger than max|exceeds maximum|too large")
 
+# So says our own end of an answer over 4 MiB, which nobody reads.
+_ANSWER_TOO_LARGE = "CLIENT: Received message larger than max"
+
 _OPTIONS = (
     ("grpc.primary_user_agent", f"{USER_AGENT}/{__version__}"),
     # gRPC waits up to two minutes between connection attempts; our own backoff decides here.
@@ -84,14 +87,17 @@ class GrpcTransport:
         try:
             answer = self._call(body, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._judge(error) from error
+            failure = self._judge(error)
+            if _ANSWER_TOO_LARGE in str(failure):
+                # It took the request; that is what counts.
+                return Receipt()
+            raise failure from error
         except ValueError as error:  # the channel was closed meanwhile
             raise ExportRetryable(self._endpoint, "closed", str(error)) from error
         try:
             return Receipt.of(ExportMetricsServiceResponse.FromString(answer))
         except DecodeError:
-            # It took the request; that is what counts.
-            return Receipt()
+            return Receipt()  # as above
 
     def close(self) -> None:
         self._channel.close()
