@@ -290,9 +290,9 @@ class Node:
             if runs and self._may_be_born and self.ticks_seen >= absent.at_tick + 5 and pod not in self.ended:
                 self._absent.remove(absent)
                 self.counts["reborn at the same path"] += 1
+                self._be_born(self._figures(), counted=True, late=True, name=pod.name, cgroup_uid=pod.cgroup_uid)
                 born_ns = self._reborn[pod.path] = time.time_ns()
                 self.absences[pod.path].append(Absence(absent.from_ns, born_ns))
-                self._be_born(self._figures(), counted=True, late=True, name=pod.name, cgroup_uid=pod.cgroup_uid)
 
     def _unseen(self) -> None:
         """Nobody has seen yet what is absent."""
