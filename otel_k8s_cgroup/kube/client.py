@@ -18,7 +18,7 @@ from requests.utils import get_environ_proxies
 
 from otel_k8s_cgroup.connections import Adapter, OpenSockets, tls_context
 from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, MalformedObject
-from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, quoted, retry_after_seconds, why_unreachable
+from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, let_go, quoted, retry_after_seconds, why_unreachable
 
 from .addresses import checked_url, is_loopback
 from .complaints import status_message
@@ -190,10 +190,11 @@ class ApiClient:
                     raise TimeoutError  # what was cut off looks like a whole head of an answer
             except TRANSPORT_ERRORS as error:
                 self._count(needs, "unreachable")
+                let_go(error)
                 why = (
                     f"no answer within {self._idle_seconds:g} s" if passed.is_set() else self._why(error, idle_seconds)
                 )
-                raise ApiUnreachable(url, why) from error
+                raise ApiUnreachable(url, why) from None
         self._count(needs, str(response.status_code))
         return response
 
@@ -244,7 +245,8 @@ class ApiClient:
                 chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
             except TRANSPORT_ERRORS as error:
                 self._count(needs, "broken")
-                raise ApiUnreachable(response.url.partition("?")[0], self._why(error, idle_seconds)) from error
+                let_go(error)
+                raise ApiUnreachable(response.url.partition("?")[0], self._why(error, idle_seconds)) from None
             if not chunk:
                 return
             yield chunk

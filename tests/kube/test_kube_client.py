@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,7 @@ from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, Ma
 from otel_k8s_cgroup.http_words import Peer, retry_after_seconds, why_unreachable
 from otel_k8s_cgroup.kube import LIST, PODS, ApiClient, Credentials, Permission
 from otel_k8s_cgroup.model import TokenRetrieval
+from tests.fakes.faulty_otlp import free_port
 from tests.fakes.kube_api import Exchange, KubeApi, body, failing, stream
 
 from .support import SECRET, client, get, refused
@@ -324,3 +327,18 @@ def test_requests_are_counted_by_verb_and_result(api: KubeApi) -> None:
         ("list", "broken"): 1,
         ("get", "404"): 1,
     }
+
+
+def test_failures_leave_no_garbage() -> None:
+    """What the libraries raise is freed at once: in an outage of days it is not left to the next collection."""
+    asked = client(f"http://127.0.0.1:{free_port()}")
+    refused(asked)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            with suppress(ApiUnreachable):
+                get(asked)
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
