@@ -50,10 +50,18 @@ class Life:
     @property
     def slope_mb_per_hour(self) -> float | None:
         """By least squares, once it is warm; None where it has not lived long enough."""
+        warm = self._warm()
+        return slope(warm) * 3600 if warm else None
+
+    @property
+    def growth_mb(self) -> float:
+        """Along that slope; 0 where there is none."""
+        warm = self._warm()
+        return slope(warm) * (warm[-1][0] - warm[0][0]) if warm else 0.0
+
+    def _warm(self) -> list[tuple[float, float]]:
         samples = [sample for sample in self.rss_mb if sample[0] >= _WARM_SECONDS]
-        if not samples or samples[-1][0] - samples[0][0] < _SHORTEST_SLOPE_SECONDS:
-            return None
-        return slope(samples) * 3600
+        return samples if samples and samples[-1][0] - samples[0][0] >= _SHORTEST_SLOPE_SECONDS else []
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:

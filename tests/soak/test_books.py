@@ -141,3 +141,13 @@ def test_slope() -> None:
     """Of a straight line it is exact, and one odd sample is no slope."""
     assert slope([(0, 1), (1, 3), (2, 5)]) == pytest.approx(2)
     assert slope([(0, 1), (1, 4), (2, 1)]) == pytest.approx(0)
+
+
+def test_growth_is_along_the_slope_of_a_warm_process() -> None:
+    """What it takes to get warm is none, and a process that has hardly lived has none."""
+    life = Life(cast("Program", None), began=0.0)
+    life.rss_mb = [(second, min(second, 60) + second / 60) for second in range(60)]
+    assert (life.slope_mb_per_hour, life.growth_mb) == (None, 0)
+    life.rss_mb += [(second, 60 + second / 60) for second in range(60, 181)]
+    assert life.slope_mb_per_hour == pytest.approx(60)
+    assert life.growth_mb == pytest.approx(2)
