@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from otel_k8s_cgroup.export.state import StateFile
-    from otel_k8s_cgroup.export.transport import Transport
+    from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Origin, Pod, Reading
 
@@ -58,7 +58,7 @@ class Exporter:
         self._queue = ReadingQueue(queue_bytes, self._on_drop)
         self._ledger = Ledger(metrics)
         self.delivery = Delivery(
-            transport,
+            _SavingTransport(transport, self._save),
             metrics,
             self._queue,
             self._ledger,
@@ -145,9 +145,7 @@ class Exporter:
         wait_seconds = self.delivery.deliver()
         if wait_seconds is None:
             self._full = False
-        if self._state and self._seen and self.delivery.settled != self._saved_settled:
-            self._saved_settled = self.delivery.settled
-            self._state.save(self._to_remember(*self._seen))
+        self._save()
         return wait_seconds
 
     def close(self, timeout_seconds: float) -> bool:
@@ -204,6 +202,12 @@ class Exporter:
                 return remnant.bases
         return self._ledger.start(origin, wall_offset_ns, not_before)
 
+    def _save(self) -> None:
+        """What was delivered, where that is news."""
+        if self._state and self._seen and self.delivery.settled != self._saved_settled:
+            self._saved_settled = self.delivery.settled
+            self._state.save(self._to_remember(*self._seen))
+
     def _to_remember(
         self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]]
     ) -> Remembered:
@@ -230,3 +234,18 @@ class Exporter:
                 len(self._queue),
                 self._queue_bytes,
             )
+
+
+class _SavingTransport:
+    """Has what earlier requests delivered saved before the next one: the process may be killed in any of them."""
+
+    def __init__(self, transport: Transport, save: Callable[[], None]) -> None:
+        self._transport = transport
+        self._save = save
+
+    def send(self, body: bytes) -> Receipt:
+        self._save()
+        return self._transport.send(body)
+
+    def close(self) -> None:
+        self._transport.close()
