@@ -164,6 +164,8 @@ class KubeApi:
         self._always: dict[Verb, Answer] = {}
         self.parked = 0
         """How many requests wait for what only the test can bring: an event of a watch, or nothing at all."""
+        self._left = 0
+        """How many have done so."""
         self._tls = tls
         self._server = self._listen(0)
         self.port = self._server.server_address[1]
@@ -182,10 +184,13 @@ class KubeApi:
     # --- the server's own life ---
 
     def cut(self) -> None:
-        """Every connection ends, in the middle of whatever it carries."""
-        self._server.cut()
+        """Every connection ends, in the middle of whatever it carries; no request of theirs is parked after it."""
         with self._changed:
+            when_all_left = self._left + self.parked
+            self._server.cut()
             self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._left >= when_all_left, PATIENCE_SECONDS):
+                raise AssertionError("a request stays parked on a connection that was cut")
 
     def down(self) -> None:
         """Nobody listens."""
@@ -241,6 +246,8 @@ class KubeApi:
         finally:
             with self._changed:
                 self.parked -= 1
+                self._left += 1
+                self._changed.notify_all()
 
     def seen(self, verb: Verb) -> list[Request]:
         return [request for request in list(self.requests) if request.verb == verb]
