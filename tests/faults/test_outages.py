@@ -268,7 +268,7 @@ def test_a_connection_that_breaks(make_site: Callable[..., Site], fault: Fault, 
     """Whatever a server does on the wire, the request ends by its time limit, waits, and arrives later."""
     site = make_site(protocol)
     case = Case(BELOW[fault, protocol], retried=True)
-    go_through(site, lambda: site.broken(fault), site.back, ticks=40, case=case)
+    go_through(site, lambda: site.broken(fault), site.back, ticks=20, case=case)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
