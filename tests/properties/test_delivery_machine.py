@@ -59,6 +59,7 @@ class Life:
     is_exact: bool = True
     """Nothing happened to it that makes some of its CPU time nobody's (a counter that went backwards, …)."""
     has_gaps: bool = False
+    was_looked_at: bool = False
 
     def read(self) -> None:
         if self.seen is not None:
@@ -117,7 +118,9 @@ class Delivery(RuleBasedStateMachine):
         self.named: set[str] = set()
         """Uids that the exporter knows a name for."""
         self.is_blind = True
-        """No look at the cgroups yet, and nothing remembered of an earlier one: what is there may be old."""
+        """No look at the cgroups (of this root) yet, and nothing remembered: what is there may be old."""
+        self.remembers = False
+        """This process began with a state file."""
         self.is_new = True
         """No look of this process yet."""
         self.ended: list[Life] = []
@@ -163,8 +166,8 @@ class Delivery(RuleBasedStateMachine):
         if self.alive:
             self._end(self._any(data))
 
-    @rule(data=st.data(), used=usecs, is_named=st.booleans())
-    def cgroup_is_made_anew(self, data: st.DataObject, used: int, is_named: bool) -> None:
+    @rule(data=st.data(), used=usecs, is_named=st.booleans(), script=scripts)
+    def cgroup_is_made_anew(self, data: st.DataObject, used: int, is_named: bool, script: list[str]) -> None:
         """The same pod in the same place, with counters from zero. (A look between shows it; without one, an open file
         of the kernel's would answer ENODEV: tests/cgroup/test_kernel.py.)
         """
@@ -175,6 +178,8 @@ class Delivery(RuleBasedStateMachine):
             self._begin(int(life.uid[-12:], 16), used)
             if is_named:
                 self.api_tells()
+            self.tick()
+            self.send(script)
 
     @rule(data=st.data(), less=st.integers(1, 10**6))
     def counter_goes_backwards(self, data: st.DataObject, less: int) -> None:
@@ -199,6 +204,7 @@ class Delivery(RuleBasedStateMachine):
             self._first_look()
         self.named = {pod.uid for pod in self.node.told} | (self.named & self.alive.keys())
         for uid, life in self.alive.items():
+            life.was_looked_at = True
             if life.seen is None or uid in self.named:
                 life.read()
         self.is_blind = self.is_new = False
@@ -214,11 +220,26 @@ class Delivery(RuleBasedStateMachine):
     def outage(self, ticks: int, script: list[str]) -> None:
         """So many ticks that a small queue is full."""
         for _ in range(ticks):
-            for life in self.alive.values():
-                life.used += 7
-                self.node.use(life.uid, 7)
-            self.tick()
+            self._work(7)
         self.send([*script, "unavailable"])
+
+    @rule(ticks=st.integers(1, 3))
+    def root_is_unmounted_for_a_while(self, ticks: int) -> None:
+        """What is there when it comes back was there before; what no look has seen by then counts from the first one
+        on, but where the state file tells that it was not there.
+        """
+        root, away = self.node.root, self.root / "away"
+        root.rename(away)
+        root.mkdir()
+        for _ in range(ticks):
+            self.node.read()
+        root.rmdir()
+        away.rename(root)
+        if not self.is_new and not self.remembers:
+            self.is_blind = True
+            for life in self.alive.values():
+                if not life.was_looked_at:
+                    life.seen = None
 
     @rule(script=scripts)
     def restart_by_sigterm(self, script: list[str]) -> None:
@@ -227,9 +248,13 @@ class Delivery(RuleBasedStateMachine):
         self.send(script)
         self._restart()
 
-    @rule(requests=st.integers(0, 3), is_lost=st.booleans())
-    def restart_by_sigkill(self, requests: int, is_lost: bool) -> None:
+    @rule(
+        waiting=st.sampled_from([0, 0, 10]), requests=st.integers(0, 3), is_lost=st.sampled_from([False, False, True])
+    )
+    def restart_by_sigkill(self, waiting: int, requests: int, is_lost: bool) -> None:
         """In the middle of an export after so many requests, or anywhere; the file may be lost with it."""
+        for _ in range(waiting):
+            self._work(7)
         self.receiver.cues = ["ok"] * requests + ["killed"]
         with suppress(KilledError):
             self.node.deliver()
@@ -282,6 +307,12 @@ class Delivery(RuleBasedStateMachine):
 
     # ---
 
+    def _work(self, used: int) -> None:
+        for life in self.alive.values():
+            life.used += used
+            self.node.use(life.uid, used)
+        self.tick()
+
     def _any(self, data: st.DataObject) -> Life:
         return self.alive[data.draw(st.sampled_from(sorted(self.alive)))]
 
@@ -320,7 +351,8 @@ class Delivery(RuleBasedStateMachine):
         self.ended.clear()
         self.named.clear()
         self.is_new, self.is_blind = True, not self.state.exists()
-        if not self.is_blind:
+        self.remembers = not self.is_blind
+        if self.remembers:
             saved = json.loads(self.state.read_bytes())
             self.saved_ns, self.saved_uids = saved["unix_ns"], set(saved["pods"])
         self.node.cgroups.close()
@@ -334,6 +366,8 @@ class Delivery(RuleBasedStateMachine):
             elif life.since_ns > self.saved_ns and uid in self.saved_uids:
                 # Of its uid and path the file has an earlier cgroup, which nothing tells from this one.
                 life.is_exact, life.has_gaps = False, True
+            elif life.seen is None:
+                life.seen = 0  # the file tells that it was not there
 
 
 TestDelivery = Delivery.TestCase
