@@ -87,11 +87,11 @@ class GrpcTransport:
         try:
             answer = self._call(body, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as error:
-            failure = self._judge(error)
-            if _ANSWER_TOO_LARGE in str(failure):
+            if _ANSWER_TOO_LARGE in _details(error):
                 # It took the request; that is what counts.
                 return Receipt()
-            raise failure from error
+            # Not by way of a variable: its traceback leads to this frame, and that circle would hold the request.
+            raise self._judge(error) from error
         except ValueError as error:  # the channel was closed meanwhile
             raise ExportRetryable(self._endpoint, "closed", str(error)) from error
         try:
@@ -105,7 +105,7 @@ class GrpcTransport:
     def _judge(self, error: Any) -> ExportError:
         # Any: grpc.RpcError is an empty class; what unary_unary raises is a grpc.Call as well.
         code: grpc.StatusCode = error.code()
-        details = error.details() or ""
+        details = _details(error)
         cause = f"gRPC {code.name}"
         message = quoted(details) if details else "no details given"
         retry_after = _retry_delay_seconds(error)
@@ -115,6 +115,10 @@ class GrpcTransport:
         if code in _RETRYABLE or (exhausted and retry_after is not None):
             return ExportRetryable(self._endpoint, cause, message, retry_after)
         return ExportRejected(self._endpoint, cause, message)
+
+
+def _details(error: Any) -> str:
+    return error.details() or ""
 
 
 def _credentials(target: OtlpTarget) -> grpc.ChannelCredentials:

@@ -125,13 +125,15 @@ def test_a_client_certificate_opens_a_receiver_that_asks_for_one(
 
 
 @pytest.mark.parametrize("fault", ["refused", "closed at once", "reset mid-body", "black hole"])
-def test_a_request_that_failed_holds_no_memory(fault: Fault | Literal["refused"]) -> None:
+@BOTH
+def test_a_request_that_failed_holds_no_memory(fault: Fault | Literal["refused"], protocol: Protocol) -> None:
     """Its body is free at once: the next collection of the garbage is hundreds of bodies away."""
     body = bytes(100_000)
     references = sys.getrefcount(body)
     with ExitStack() as stack:
         port = free_port() if fault == "refused" else stack.enter_context(FaultyServer(fault)).port
-        target = OtlpTarget("http/protobuf", f"http://127.0.0.1:{port}/v1/metrics", timeout_seconds=0.2)
+        path = "/v1/metrics" if protocol == "http/protobuf" else ""
+        target = OtlpTarget(protocol, f"http://127.0.0.1:{port}{path}", timeout_seconds=0.2)
         transport = stack.enter_context(closing(open_transport(target)))
         gc.disable()
         stack.callback(gc.enable)
