@@ -1,9 +1,13 @@
 """The table of metrics → observable instruments of the OpenTelemetry SDK, and what the SDK collects from them → rows.
 
 The SDK never forgets an attribute set, and takes 2,000 of them an instrument by default. So it is not shown the pods:
-the one attribute that it sees is the number of a pod's point in this collect, which the next one uses again for
-whatever pod then stands there. The pods' own attributes join the rows again when they are exported. Counters are
-collected as cumulative values; ``export`` turns them into deltas against what was delivered.
+an observation has no attributes, and says by its context whose it is. A View gives each instrument an aggregation that
+keeps what was observed, as it was observed; the SDK's own, with attributes that tell the pods apart, take more than
+twice the CPU. The pods' attributes join the rows again when they are exported. Counters are collected as cumulative
+values; ``export`` turns them into deltas against what was delivered.
+
+This is the one module that names what is private to the SDK, for which pyproject.toml bounds its version and
+tests/test_sdk_facts.py tells what has changed.
 """
 
 from __future__ import annotations
@@ -13,22 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import (
-    AlwaysOffExemplarFilter,
-    ExemplarReservoir,
-    MeterProvider,
-)
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics._internal.aggregation import _LastValueAggregation
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
-from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.metrics import Instrument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from opentelemetry.sdk.metrics import Exemplar
+    from opentelemetry.sdk.metrics._internal.measurement import Measurement
 
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Reading
@@ -38,38 +39,45 @@ Row = list[int | float | None]
 
 SCOPE_NAME = "otel_k8s_cgroup"
 
-_POINT = "point"
 
-# So many pods are shown to the SDK at a time, one after the other in the same places. What it keeps of them then stays
-# small, and in the processor's cache: at 1,000 pods a point costs as much as at 100.
-_READINGS_AT_ONCE = 128
+class _Place(Context):
+    """Whose the value is that is observed: the number of its figure among all readings' figures of one metric."""
 
-
-# Where an observation has none, the SDK looks the current one up; an empty one counts as none. A tenth of a collect.
-_CONTEXT = Context({SCOPE_NAME: None})
+    number = 0
 
 
-class _NoExemplars(ExemplarReservoir):
-    """The one reservoir of all points: without it, each has its own, which takes a tenth of a collect to look into."""
-
-    def offer(self, *_offered: object, **_more: object) -> None:
-        """Nothing is sampled."""
-
-    def collect(self, *_point_attributes: object) -> list[Exemplar]:
-        """Nothing was."""
-        return []
-
-
-class _Place(Observation):
-    """An observation that is made anew for whatever pod stands at its place, at a tenth of what a new one costs."""
+class _Observed(Observation):
+    """A callback's one observation, another one at each of its steps: a new one takes ten times as long."""
 
     # The properties of Observation look up what these hold themselves; mypy takes that for less than it is.
-    __slots__ = ("attributes", "context", "value")
+    __slots__ = ("attributes", "context", "place", "value")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self) -> None:
         self.value: int | float = 0
-        self.attributes = {_POINT: number}  # type: ignore[misc]
-        self.context = _CONTEXT  # type: ignore[misc]
+        self.attributes = None  # type: ignore[misc]
+        # Not empty: an empty one counts as none, and the SDK would look the current one up.
+        self.context = self.place = _Place({SCOPE_NAME: None})  # type: ignore[misc]
+
+
+class _AsObserved(_LastValueAggregation):
+    """Keeps every value of a collect with its place. (The SDK takes it for a gauge's; a counter's is cumulative.)"""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[int, int | float]] = []
+
+    def aggregate(self, measurement: Measurement, should_sample_exemplar: bool = True) -> None:  # noqa: ARG002 the SDK's signature
+        place: Any = measurement.context
+        self._points.append((place.number, measurement.value))
+
+    def collect(self, *_temporality_and_start: object) -> Any:
+        """All of them as the one data point of their metric."""
+        points, self._points = self._points, []
+        return points or None
+
+
+class _KeepAsObserved(Aggregation):
+    def _create_aggregation(self, *_instrument_and_more: object) -> _AsObserved:
+        return _AsObserved()
 
 
 class ManualReader(MetricReader):
@@ -103,20 +111,15 @@ class PodInstruments:
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self._readings: Sequence[Reading] = ()
         self._reader = ManualReader()
-        no_exemplars = _NoExemplars()
         # No exemplars, no detected resource: the pods' Resources are put on when the rows are exported.
         provider = MeterProvider(
             [self._reader],
             resource=Resource.get_empty(),
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
-            views=[
-                View(instrument_name="*", exemplar_reservoir_factory=lambda _aggregation: lambda **_more: no_exemplars)
-            ],
+            views=[View(instrument_name="*", aggregation=_KeepAsObserved())],
         )
         meter = provider.get_meter(SCOPE_NAME, __version__)
-        widest = max((len(metric.figures) for metric in metrics), default=0)
-        self._places = [_Place(number) for number in range(_READINGS_AT_ONCE * widest)]
         self._first_column: dict[str, tuple[int, int]] = {}
         self._columns = 0
         for metric in metrics:
@@ -129,31 +132,26 @@ class PodInstruments:
             self._first_column[metric.name] = self._columns, len(metric.figures)
             self._columns += len(metric.figures)
 
-    def _callback(self, metric: Metric) -> Callable[[CallbackOptions], list[Observation]]:
+    def _callback(self, metric: Metric) -> Callable[[CallbackOptions], Iterator[Observation]]:
         getters = [figure.get for figure in metric.figures]
+        observed = _Observed()
+        place = observed.place
 
-        def observe(_options: CallbackOptions) -> list[Observation]:
-            places = iter(self._places)
-            observed: list[Observation] = []
+        def observe(_options: CallbackOptions) -> Iterator[Observation]:
+            number = 0
             for reading in self._readings:
                 for get in getters:
-                    place = next(places)
                     value = get(reading)
                     if value is not None:
-                        place.value = value
-                        observed.append(place)
-            return observed
+                        observed.value = value
+                        place.number = number
+                        yield observed
+                    number += 1
 
         return observe
 
     def collect(self, readings: Sequence[Reading]) -> list[Row]:
         """Lets the SDK collect this tick's readings; one row a reading, in their order."""
-        rows: list[Row] = []
-        for begin in range(0, len(readings), _READINGS_AT_ONCE):
-            rows += self._collect_some(readings[begin : begin + _READINGS_AT_ONCE])
-        return rows
-
-    def _collect_some(self, readings: Sequence[Reading]) -> list[Row]:
         self._readings = readings
         collected = self._reader.collect_now()
         self._readings = ()
@@ -162,8 +160,8 @@ class PodInstruments:
             return rows
         for metric in collected.resource_metrics[0].scope_metrics[0].metrics:
             first, width = self._first_column[metric.name]
-            points: Any = metric.data.data_points  # numbers all: the table has no histogram
-            for point in points:
-                index, nth = divmod(point.attributes[_POINT], width)
-                rows[index][first + nth] = point.value
+            points: Any = metric.data.data_points[0]
+            for number, value in points:
+                index, nth = divmod(number, width)
+                rows[index][first + nth] = value
         return rows

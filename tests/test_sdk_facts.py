@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics.export import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -36,7 +36,7 @@ from otel_k8s_cgroup.metrics import ALUMET, Instrument
 from otel_k8s_cgroup.model import Pod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 Kind = str
 KINDS = ("counter", "gauge")
@@ -87,49 +87,83 @@ def test_a_collect_runs_the_callbacks_in_the_thread_that_asks_for_it(kind: Kind)
     assert threading.enumerate() == before, "MeterProvider or MetricReader starts a thread now: README, threads"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_place_that_is_used_again_has_the_new_value_alone(kind: Kind) -> None:
-    """A counter's value is what was observed, not a sum; also where it goes down (another pod stands there now)."""
-    seen = Seen(kind)
-    place = {"point": 7}
-    for value in (100, 3, 2**62):
-        (point,) = seen.collect(Observation(value, place))
-        assert (point.value, type(point.value), dict(point.attributes)) == (value, int, place), (
-            "the SDK changes what was observed: instruments.py cannot show one place for several pods"
-        )
+class Kept:
+    """What an aggregation of ours is given; ``instruments`` has the like."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[object, int | float]] = []
+
+    def view(self) -> View:
+        try:
+            from opentelemetry.sdk.metrics._internal.aggregation import _LastValueAggregation  # noqa: PLC0415
+        except ImportError:
+            pytest.fail("instruments._AsObserved: the SDK's _LastValueAggregation is no longer there")
+        kept = self
+
+        class Ours(_LastValueAggregation):
+            def __init__(self) -> None:
+                """Nothing of the SDK's."""
+
+            def aggregate(self, measurement: Any, should_sample_exemplar: bool = True) -> None:  # noqa: ARG002
+                kept.values.append((measurement.context, measurement.value))
+
+            def collect(self, *_: object) -> Any:
+                return list(kept.values) or None
+
+        class Factory(Aggregation):
+            def _create_aggregation(self, *_: object) -> Any:
+                return Ours()
+
+        return View(instrument_name="*", aggregation=Factory())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_not_observed_is_not_collected(kind: Kind) -> None:
-    """A place without an observation has no point, whatever it had before."""
-    seen = Seen(kind)
-    assert len(seen.collect(Observation(1, {"point": 0}), Observation(2, {"point": 1}))) == 2
-    assert [point.value for point in seen.collect(Observation(3, {"point": 1}))] == [3], (
-        "the SDK repeats a point that was not observed: instruments._collect_some() would give it to another pod"
+def test_an_aggregation_of_ours_is_given_each_observation_as_it_is(kind: Kind) -> None:
+    """The same value, whatever came before it, with the observation's own context, in order; and what it collects are
+    the metric's data points.
+    """
+    kept = Kept()
+    seen = Seen(kind, views=[kept.view()])
+    contexts = [Context({"any": number}) for number in range(3)]
+    points = seen.collect(*(Observation(2**62 - number, None, each) for number, each in enumerate(contexts)))
+    assert kept.values == [(each, 2**62 - number) for number, each in enumerate(contexts)], (
+        "instruments._AsObserved: the SDK no longer hands every measurement to the aggregation of a View"
     )
-    assert seen.collect() == []
+    assert all(given is own for (given, _), own in zip(kept.values, contexts, strict=True)), (
+        "instruments._Place: the SDK copies an observation's context now"
+    )
+    assert points == [kept.values], (
+        "instruments.PodInstruments.collect: a metric's one data point is not what collect() gave"
+    )
 
 
-def test_a_context_of_its_own_is_an_observations_third_argument() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_point_there_is_no_metric(kind: Kind) -> None:
+    """What an aggregation collects may be None."""
+    assert Seen(kind, views=[Kept().view()]).collect() == []
+
+
+def test_each_observation_is_aggregated_before_the_next_is_asked_for() -> None:
+    """So one object may be all of them."""
+    kept = Kept()
+    seen = Seen("gauge", views=[kept.view()])
+
+    class Lazily(list[Observation]):
+        def __iter__(self) -> Any:
+            for number in range(3):
+                assert len(kept.values) == number, "instruments._Observed: the SDK gathers observations first now"
+                yield Observation(number)
+
+    seen.observations = Lazily()
+    seen.reader.collect_now()
+    assert len(kept.values) == 3, "instruments._Observed: the SDK asked for no, or not all observations"
+
+
+def test_a_context_of_its_own_is_what_an_observation_has() -> None:
     """And one that is not empty spares the look for the current one."""
     context = Context({"any": None})
-    assert Observation(1, {}, context).context is context, "instruments._CONTEXT: Observation's arguments have changed"
-    assert bool(context), "instruments._CONTEXT: this context counts as none, and the SDK looks for one"
-
-
-def test_a_reservoir_is_made_by_what_a_factory_gives() -> None:
-    """A View's factory is asked for a builder, and the one reservoir may serve all points."""
-    made: list[object] = []
-    reservoir = object()
-
-    def factory(aggregation: type) -> Callable[..., Any]:
-        made.append(aggregation)
-        return lambda **_more: reservoir
-
-    seen = Seen("gauge", views=[View(instrument_name="*", exemplar_reservoir_factory=factory)])
-    with pytest.raises(AttributeError, match="collect"):
-        seen.collect(Observation(1))
-    assert made, "instruments.PodInstruments: the view's exemplar_reservoir_factory is not asked any more"
+    assert Observation(1, {}, context).context is context, "instruments._Observed: Observation's arguments have changed"
+    assert bool(context), "instruments._Place: this context counts as none, and the SDK looks for one"
 
 
 def test_requests_that_are_joined_are_one_request() -> None:
