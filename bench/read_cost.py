@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING
 
 from bench.nodes import made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
+from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.nodes import Node
+    from otel_k8s_cgroup.cgroup.locate import Hierarchy
     from otel_k8s_cgroup.errors import CgroupError
 
 _SOURCE = Path(__file__).with_name("read_limit.c")
@@ -35,8 +38,11 @@ _SLICES_A_RUN = 5
 
 
 def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
-    """CPU µs a pod of ``NodeCgroups.read`` (listing the pods, reading, parsing, percentages) and of the C program, and
-    their ratio: medians of ``5 × runs`` pairs measured in turns. Without a C compiler the last two are None.
+    """CPU µs a pod, medians of ``5 × runs`` slices measured in turns, and ratios to the C program's slice beside each:
+
+    - ``read``: reading and parsing, of what the C program reads.
+    - ``look``: all of ``NodeCgroups.read``, which also lists the pods' directories and makes percentages.
+    - ``c``: the C program. Without a C compiler it and the ratios are None.
     """
     pods = len(node.uids)
     rounds = max(1, _SLICE_PODS // pods)
@@ -46,30 +52,54 @@ def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
     if found != pods:
         raise RuntimeError(f"{found} of {pods} pods were read")
     paths = _open_paths(node.root)
-    ours: list[float] = []
-    limit: list[float] = []
+    files = [_files(cgroups.hierarchy, path) for path, _ in cgroups.found.values()]
+
+    def read() -> None:
+        for each in files:
+            each.read(_fail)
+
+    def look() -> None:
+        cgroups.read(wanted, _fail)
+
+    slices: dict[str, list[float]] = {"read": [], "look": [], "c": []}
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 1_000)
     with _c_program(rounds, paths) as c_program_ns:
         for _ in range(runs * _SLICES_A_RUN):
-            cgroups.read(wanted, _fail)
-            before = time.process_time_ns()
-            for _ in range(rounds):
-                cgroups.read(wanted, _fail)
-            ours.append((time.process_time_ns() - before) / rounds / pods / 1000)
+            for name, work in (("read", read), ("look", look)):
+                work()
+                before = time.process_time_ns()
+                for _ in range(rounds):
+                    work()
+                slices[name].append((time.process_time_ns() - before) / rounds / pods / 1000)
             if c_program_ns:
-                limit.append(c_program_ns() / pods / 1000)
+                slices["c"].append(c_program_ns() / pods / 1000)
     gc.unfreeze()
     cgroups.close()
+    c = slices["c"]
     return {
         "pods": pods,
         "kind": node.kind,
         "files_a_pod": len(paths) / pods,
-        "read_us_a_pod": statistics.median(ours),
-        "c_us_a_pod": statistics.median(limit) if limit else None,
-        "ratio": statistics.median(a / b for a, b in zip(ours, limit, strict=True)) if limit else None,
+        **{f"{name}_us_a_pod": statistics.median(each) if each else None for name, each in slices.items()},
+        **{
+            f"{name}_ratio": statistics.median(a / b for a, b in zip(slices[name], c, strict=True)) if c else None
+            for name in ("read", "look")
+        },
     }
+
+
+def _files(hierarchy: Hierarchy, path: str) -> V1Cgroup | V2Cgroup:
+    """One pod's, open from here on."""
+    open_files = OpenFiles(1 << 20)
+    files = (
+        V2Cgroup(hierarchy.listed + path, open_files)
+        if hierarchy.version == 2
+        else V1Cgroup(hierarchy.cpu and hierarchy.cpu + path, hierarchy.memory and hierarchy.memory + path, open_files)
+    )
+    files.read(_fail)
+    return files
 
 
 def _fail(error: CgroupError) -> None:

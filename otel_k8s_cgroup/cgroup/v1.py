@@ -43,7 +43,7 @@ class V1Cgroup:
         "_usage_system",
         "_usage_user",
         "_use_hierarchy",
-        "_usual_files",
+        "_usual_fds",
     )
 
     def __init__(self, cpu_directory: str | None, memory_directory: str | None, open_files: OpenFiles) -> None:
@@ -58,8 +58,8 @@ class V1Cgroup:
         self._memory_stat = file(memory_directory, "memory.stat")
         self._use_hierarchy = file(memory_directory, "memory.use_hierarchy")
         self._total_keys: bool | None = None
-        self._usual_files: tuple[StatFile, StatFile, StatFile, StatFile, StatFile] | None = None
-        """Those of the last reading, where all of them had all of their figures."""
+        self._usual_fds: tuple[int, int, int, int, int] | None = None
+        """The descriptors of the last reading's files, where all stayed open and had all of their figures."""
 
     def read(self, report: Callable[[CgroupError], None]) -> Stats:
         """One reading. A figure that cannot be had is None, and why is given to ``report``.
@@ -67,9 +67,9 @@ class V1Cgroup:
         Raises:
             CgroupGone: the cgroup was removed.
         """
-        if self._usual_files and (stats := _read_usual(*self._usual_files)):
+        if self._usual_fds and (stats := _read_usual(*self._usual_fds)):
             return stats
-        self._usual_files = None
+        self._usual_fds = None
         usage, system, user = self._read_cpu(report)
         try:
             current = None if self._memory_usage is None else self._memory_usage.read_count(report)
@@ -80,22 +80,8 @@ class V1Cgroup:
                 raise
             current = anon = file = None
         stats = Stats(usage, system, user, current, anon, file)
-        if (
-            self._total_keys
-            and None not in stats[:6]
-            and self._cpu_usage
-            and self._usage_system
-            and self._usage_user
-            and self._memory_usage
-            and self._memory_stat
-        ):
-            self._usual_files = (
-                self._cpu_usage,
-                self._usage_system,
-                self._usage_user,
-                self._memory_usage,
-                self._memory_stat,
-            )
+        if self._total_keys and None not in stats[:6]:
+            self._usual_fds = self._descriptors()
         return stats
 
     def _read_cpu(self, report: Callable[[CgroupError], None]) -> tuple[int | None, int | None, int | None]:
@@ -135,7 +121,23 @@ class V1Cgroup:
         finally:
             self._use_hierarchy.close()
 
+    def _descriptors(self) -> tuple[int, int, int, int, int] | None:
+        """Of the files that ``_read_usual`` reads; None where one of them is not open."""
+        if not (
+            self._cpu_usage and self._usage_system and self._usage_user and self._memory_usage and self._memory_stat
+        ):
+            return None
+        fds = (
+            self._cpu_usage.fd,
+            self._usage_system.fd,
+            self._usage_user.fd,
+            self._memory_usage.fd,
+            self._memory_stat.fd,
+        )
+        return fds if min(fds) >= 0 else None
+
     def close(self) -> None:
+        self._usual_fds = None
         for file in (
             self._cpu_usage,
             self._usage_system,
@@ -148,23 +150,21 @@ class V1Cgroup:
                 file.close()
 
 
-def _read_usual(
-    usage: StatFile, system: StatFile, user: StatFile, current: StatFile, memory_stat: StatFile
-) -> Stats | None:
-    """What the files nearly always say, with no call but the kernel's; None where it takes a closer look."""
+def _read_usual(usage: int, system: int, user: int, current: int, memory_stat: int) -> Stats | None:
+    """What files nearly always say, with no call but the kernel's; None where it takes a closer look."""
     pread = os.pread
     try:
         counts = _COUNTS.fullmatch(
             b"/".join(
                 (
-                    pread(usage.fd, COUNT_BYTES, 0),
-                    pread(system.fd, COUNT_BYTES, 0),
-                    pread(user.fd, COUNT_BYTES, 0),
-                    pread(current.fd, COUNT_BYTES, 0),
+                    pread(usage, COUNT_BYTES, 0),
+                    pread(system, COUNT_BYTES, 0),
+                    pread(user, COUNT_BYTES, 0),
+                    pread(current, COUNT_BYTES, 0),
                 )
             )
         )
-        data = pread(memory_stat.fd, CHUNK_BYTES, 0)
+        data = pread(memory_stat, CHUNK_BYTES, 0)
     except OSError:
         return None
     memory = _MEMORY_STAT.search(data)
@@ -173,8 +173,10 @@ def _read_usual(
     cache, rss = memory.groups()
     if rss is None:
         return None
-    usage_ns, system_ns, user_ns, usage_bytes = map(int, counts.groups())
-    return Stats._make((usage_ns, system_ns, user_ns, usage_bytes, int(rss), int(cache), None, None))
+    usage_ns, system_ns, user_ns, usage_bytes = counts.groups()
+    return Stats._make(
+        (int(usage_ns), int(system_ns), int(user_ns), int(usage_bytes), int(rss), int(cache), None, None)
+    )
 
 
 def _nanoseconds(ticks: int | None, path: str, report: Callable[[CgroupError], None]) -> int | None:
