@@ -36,7 +36,7 @@ def profile(pods: int, seconds: float) -> tuple[Counter[str], Counter[str], int]
             return
         own[_name(frame)] += 1
         names = set()
-        while frame:
+        while frame is not None:
             names.add(_name(frame))
             frame = frame.f_back
         with_callees.update(names)

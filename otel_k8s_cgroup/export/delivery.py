@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# gRPC receivers refuse messages over 4 MiB unless told otherwise; what the frame and its headers add is far less than
-# the difference.
-REQUEST_BYTES = 4 * 1024 * 1024 - 64 * 1024
+# A request is in memory up to three times while it is sent: at 1,000 pods, requests of 1 MiB instead of one of 3 MiB take
+# 7 MB less. (gRPC receivers refuse messages over 4 MiB unless told otherwise.)
+REQUEST_BYTES = 1024 * 1024
 
 SMALLEST_REQUEST_BYTES = 16 * 1024
 
