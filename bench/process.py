@@ -19,9 +19,9 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def measure_process(
-    node: Node, *, protocol: Protocol, poll_ms: int, exports: int, point_attributes: bool = True
+    node: Node, *, protocol: Protocol, poll_ms: int, ticks: int, point_attributes: bool = True
 ) -> dict[str, float]:
-    """Runs ``otel-k8s-cgroup run`` until ``exports`` requests have come, and looks at it from outside."""
+    """Runs ``otel-k8s-cgroup run`` for ``ticks`` after the first ones, and looks at it from outside."""
     with Sink(protocol) as sink:
         began = time.monotonic()
         process = subprocess.Popen(
@@ -37,7 +37,7 @@ def measure_process(
             first_point_seconds = time.monotonic() - began
             sink.wait_for(3)
             cpu_before, at_before = _cpu_seconds(process.pid), time.monotonic()
-            sink.wait_for(exports)
+            time.sleep(ticks * poll_ms / 1000)
             cpu_share = (_cpu_seconds(process.pid) - cpu_before) / (time.monotonic() - at_before)
             status = _status(process.pid)
         finally:
@@ -73,12 +73,13 @@ def _status(pid: int) -> dict[str, int]:
 def _tick_times_ns(sink: Sink) -> list[tuple[int, int]]:
     """(number of the tick, when its first pod was read), wall clock; without the last tick, which SIGTERM makes."""
     first: list[int] = []
+    first_uid = None
     for request in sink.decoded():
-        pods = [
-            each for each in request.resource_metrics if any(a.key == "k8s.pod.uid" for a in each.resource.attributes)
-        ]
-        if pods:
-            metric = pods[0].scope_metrics[0].metrics[-1]
-            first += sorted({point.time_unix_nano for point in metric.gauge.data_points})
+        for each in request.resource_metrics[:1]:
+            uid = next((a.value.string_value for a in each.resource.attributes if a.key == "k8s.pod.uid"), None)
+            first_uid = first_uid or uid
+            if uid == first_uid is not None:  # another one begins a further request of the same tick
+                metric = each.scope_metrics[0].metrics[-1]
+                first += sorted({point.time_unix_nano for point in metric.gauge.data_points})
     first.sort()
     return list(enumerate(first[:-1]))

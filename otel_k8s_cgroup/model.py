@@ -117,6 +117,9 @@ class Origin:
     mono_ns: int
     stats: Stats
     """Its first reading; of one that was born, all counters are 0."""
+    inode: int | None = None
+    """Of its directory when it was first read: a cgroup that is made anew at the same path has another one. 0 where it
+    could not be had."""
 
 
 class Reading(NamedTuple):

@@ -74,6 +74,26 @@ def test_the_next_start_goes_on_from_what_was_delivered(tmp_path: Path, end: str
         assert cpu_time(points(receiver.messages), UID)["total"] == (10_000 - 1000) * 1000
 
 
+def test_a_cgroup_that_was_made_anew_meanwhile_counts_from_zero(tmp_path: Path) -> None:
+    """A static pod's, at the same path and under the same uid: its directory's inode tells it from the one before."""
+    node = Node(tmp_path)
+    node.has_used(1000)
+    with OtlpReceiver("http/protobuf") as receiver:
+        first = node.start(receiver)
+        receiver.wait_for(lambda messages: len(messages) >= 5, timeout=30)
+        first.kill()
+        first.wait(20)
+        node.pod.rename(tmp_path / "before")  # which keeps its inode from being used again
+        node.pod.mkdir()
+        node.has_used(700)
+        already = len(receiver.messages)
+        second = node.start(receiver)
+        receiver.wait_for(lambda messages: len(messages) >= already + 5, timeout=30)
+        second.terminate()
+        assert second.wait(20) == 0
+        assert cpu_time(points(receiver.messages), UID)["total"] == 700 * 1000
+
+
 def test_a_state_file_that_is_not_ours_is_set_aside(tmp_path: Path) -> None:
     """It stops nothing, and what it was can still be looked at."""
     node = Node(tmp_path)

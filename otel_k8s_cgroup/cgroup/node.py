@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.directories import PodDirectories, PodDirectory
+from otel_k8s_cgroup.cgroup.files import INT64_MAX
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
 from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
@@ -22,11 +25,12 @@ _ZERO = Stats(0, 0, 0)
 class _Tracked:
     """A pod's cgroup that was found, its open files, and what its next reading is compared with."""
 
-    __slots__ = ("files", "origin", "path", "previous_ns", "previous_stats", "uid")
+    __slots__ = ("directory", "files", "origin", "path", "previous_ns", "previous_stats", "uid")
 
-    def __init__(self, uid: str, path: str, files: V1Cgroup | V2Cgroup, born_ns: int | None) -> None:
+    def __init__(self, uid: str, path: str, directory: str, files: V1Cgroup | V2Cgroup, born_ns: int | None) -> None:
         self.uid = uid
         self.path = path
+        self.directory = directory
         self.files = files
         self.origin = None if born_ns is None else Origin(True, born_ns, _ZERO)
         self.previous_ns = born_ns or 0
@@ -34,8 +38,11 @@ class _Tracked:
 
     def read(self, now_ns: int, report: Callable[[CgroupError], None]) -> Reading:
         stats = self.files.read(report)
+        # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
         if self.origin is None:
-            self.origin = Origin(False, now_ns, stats)
+            self.origin = Origin(False, now_ns, stats, self._inode())
+        elif self.origin.inode is None:
+            self.origin = replace(self.origin, inode=self._inode())
         elapsed_ns = now_ns - self.previous_ns
         was = self.previous_stats
         self.previous_ns, self.previous_stats = now_ns, stats
@@ -52,6 +59,12 @@ class _Tracked:
                 _percent(was[2], stats[2], elapsed_ns),
             )
         )
+
+    def _inode(self) -> int:
+        try:
+            return os.stat(self.directory).st_ino & INT64_MAX
+        except OSError:
+            return 0
 
 
 def _percent(was_ns: int | None, is_ns: int | None, elapsed_ns: int) -> float | None:
@@ -195,7 +208,7 @@ class NodeCgroups:
                 hierarchy.memory and hierarchy.memory + pod.path,
                 self._open_files,
             )
-        self._tracked[uid] = tracked = _Tracked(uid, pod.path, files, pod.absent_ns)
+        self._tracked[uid] = tracked = _Tracked(uid, pod.path, hierarchy.listed + pod.path, files, pod.absent_ns)
         before = self._before.get(uid)
         if before is not None and before.path == pod.path and tracked.origin is None:
             tracked.origin, tracked.previous_ns = before.origin, before.previous_ns

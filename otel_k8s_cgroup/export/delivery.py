@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A request is in memory up to three times while it is sent: at 1,000 pods, requests of 1 MiB instead of one of 3 MiB take
-# 7 MB less. (gRPC receivers refuse messages over 4 MiB unless told otherwise.)
+# A request is in memory up to three times while it is sent: at 1,000 pods, requests of 1 MiB instead of one of 3 MiB
+# take 7 MB less. (gRPC receivers refuse messages over 4 MiB unless told otherwise.)
 REQUEST_BYTES = 1024 * 1024
 
 SMALLEST_REQUEST_BYTES = 16 * 1024

@@ -198,6 +198,8 @@ class Exporter:
             if uid not in remembered.pods:
                 return self._ledger.from_zero(remembered.mono_ns, remembered.unix_ns)
             remnant = remembered.pods[uid]
+            if remnant is not None and remnant.is_another(path, origin.inode or 0):
+                return self._ledger.from_zero(remembered.mono_ns, remembered.unix_ns)
             if remnant is not None and remnant.path == path:
                 return remnant.bases
         return self._ledger.start(origin, wall_offset_ns, not_before)
@@ -219,9 +221,9 @@ class Exporter:
             if origin is None:
                 pods[uid] = None
             elif series is not None and (series.origin is origin or not origin.born):
-                pods[uid] = Remnant(path, series.delivered)
+                pods[uid] = Remnant(path, origin.inode or 0, series.delivered)
             else:
-                pods[uid] = Remnant(path, self._bases(uid, path, origin, wall_offset_ns))
+                pods[uid] = Remnant(path, origin.inode or 0, self._bases(uid, path, origin, wall_offset_ns))
         return Remembered(looked_ns, max(0, looked_ns + wall_offset_ns), pods)
 
     def _on_drop(self, entry: Entry, full: bool) -> None:

@@ -2,7 +2,8 @@
 
 It is JSON: the format's name and version, the boot's id (the monotonic clock and the counters begin anew with each
 boot), the time of a look at the cgroups, and, of each pod's cgroup that was there then, where its next delta begins. A
-cgroup that is not in the file was not there yet, so all of its CPU time came after that look.
+cgroup that is not in the file was not there yet, so all of its CPU time came after that look; so did that of one whose
+directory has another inode now.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 _FORMAT = "otel-k8s-cgroup state"
-_VERSION = 1
+_VERSION = 2
 
 # 10,000 pods of three counters have 2 MB.
 _MAX_BYTES = 16 << 20
@@ -39,7 +40,13 @@ class Remnant(NamedTuple):
     """What is left of a cgroup whose exporter has ended."""
 
     path: str
+    inode: int
+    """Of its directory; 0 where that is not known."""
     bases: Bases
+
+    def is_another(self, path: str, inode: int) -> bool:
+        """Whether what is at ``path`` now was made anew since."""
+        return path == self.path and 0 not in (inode, self.inode) and inode != self.inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,7 @@ def encode_state(remembered: Remembered, counters: Sequence[str], *, boot_id: st
             "counters": list(counters),
             # A base is [mono_ns, unix_ns, value].
             "pods": {
-                uid: None if remnant is None else {"path": remnant.path, "bases": remnant.bases}
+                uid: None if remnant is None else {"path": remnant.path, "inode": remnant.inode, "bases": remnant.bases}
                 for uid, remnant in remembered.pods.items()
             },
         },
@@ -216,7 +223,7 @@ def _remnant(remnant: object, places: Sequence[int | None], now_ns: int) -> Remn
     if isinstance(remnant, dict):
         path, bases = remnant.get("path"), remnant.get("bases")
         if isinstance(path, str) and isinstance(bases, list):
-            return Remnant(path, tuple(_base(bases, place, now_ns) for place in places))
+            return Remnant(path, _number(remnant.get("inode")), tuple(_base(bases, place, now_ns) for place in places))
     raise ValueError("a pod of it is not as it should be")
 
 

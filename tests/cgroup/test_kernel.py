@@ -37,6 +37,8 @@ def test_a_cgroup_that_was_made_anew_between_two_readings(kernel_tree: KernelTre
     origin = second[BURSTABLE].origin
     assert (origin.born, origin.mono_ns, origin.stats) == (True, first[BURSTABLE].mono_ns, Stats(0, 0, 0))
     assert second[GUARANTEED].origin is first[GUARANTEED].origin
+    inodes = [reading[BURSTABLE].origin.inode for reading in (first, second)]
+    assert len({0, None, *inodes}) == 4, "the state file could not tell them apart after a restart"
     assert node.read_well()[BURSTABLE].origin is origin
 
 

@@ -31,7 +31,10 @@ def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
     """What an exporter may have to remember of so many counters."""
     bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters)
     return st.builds(
-        Remembered, numbers, numbers, st.dictionaries(texts, st.none() | st.builds(Remnant, texts, bases), max_size=4)
+        Remembered,
+        numbers,
+        numbers,
+        st.dictionaries(texts, st.none() | st.builds(Remnant, texts, numbers, bases), max_size=4),
     )
 
 
@@ -57,6 +60,7 @@ def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
         assert isinstance(uid, str)
         if remnant is not None:
             assert isinstance(remnant.path, str)
+            assert 0 <= remnant.inode <= INT64_MAX
             assert len(remnant.bases) == len(COUNTERS)
             for base in filter(None, remnant.bases):
                 assert [type(number) for number in base] == [int, int, int]
@@ -120,7 +124,7 @@ def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str])
     assert found.pods.keys() == state.pods.keys()
     for uid, remnant in state.pods.items():
         bases = None if remnant is None else dict(zip(COUNTERS, remnant.bases, strict=True))
-        expected = None if bases is None or remnant is None else (remnant.path, tuple(map(bases.get, wanted)))
+        expected = None if bases is None or remnant is None else remnant._replace(bases=tuple(map(bases.get, wanted)))
         assert found.pods[uid] == expected
 
 
@@ -133,7 +137,7 @@ def test_any_content_is_sane_or_refused(content: bytes, now_ns: int) -> None:
 def test_every_value_may_be_another_one() -> None:
     """Each by itself is what is likeliest to be taken for a number, a text, a list or an object."""
     bases = Base(1, 2, 3), None, Base(4, 5, 6)
-    good = encode_state(Remembered(7, 8, {"a": Remnant("/a", bases), "b": None}), COUNTERS, boot_id=BOOT_ID)
+    good = encode_state(Remembered(7, 8, {"a": Remnant("/a", 9, bases), "b": None}), COUNTERS, boot_id=BOOT_ID)
     number_of_places = len(list(places(json.loads(good))))
     assert number_of_places > 20
     for number in range(number_of_places):
@@ -149,7 +153,8 @@ def test_every_value_may_be_another_one() -> None:
             [1],
             [1, 2, -3],
             [1, 2, 2**63],
-            {"path": 1, "bases": []},
+            {"path": 1, "inode": 1, "bases": []},
+            {"path": "/p", "inode": -1, "bases": [None, None, None]},
         ):
             state = json.loads(good)
             container, key = list(places(state))[number]
@@ -169,20 +174,23 @@ def test_another_boot_or_version_is_refused(content: bytes) -> None:
     """Its clocks and counters are others."""
     with pytest.raises(ValueError, match="of another boot"):
         parse_state(content, COUNTERS, boot_id=BOOT_ID.replace("1", "9"), now_ns=INT64_MAX)
-    with pytest.raises(ValueError, match="its version is '2', not 1"):
-        parsed(content.replace(b'"version":1', b'"version":2', 1))
+    with pytest.raises(ValueError, match="its version is '1', not 2"):
+        parsed(content.replace(b'"version":2', b'"version":1', 1))
 
 
 @pytest.mark.parametrize("place", ["version", "mono_ns", "base"])
 def test_a_value_of_any_depth_is_refused(place: str) -> None:
     """From what the interpreter reads with ease to what it can read no more: a message shows a part of each."""
     base = [1, 2, 3]
-    state = {"format": "otel-k8s-cgroup state", "version": 1, "boot_id": BOOT_ID, "mono_ns": 1, "unix_ns": 2}
-    whole = state | {"counters": list(COUNTERS), "pods": {"uid": {"path": "/p", "bases": [base, None, "HERE"]}}}
+    state = {"format": "otel-k8s-cgroup state", "version": 2, "boot_id": BOOT_ID, "mono_ns": 1, "unix_ns": 2}
+    whole = state | {
+        "counters": list(COUNTERS),
+        "pods": {"uid": {"path": "/p", "inode": 1, "bases": [base, None, "HERE"]}},
+    }
     if place != "base":
         whole |= {place: "HERE", "pods": {}}
     text = json.dumps(whole)
-    assert tried(text.replace('"HERE"', "1" if place != "base" else "null").encode()) is not None
+    assert tried(text.replace('"HERE"', "2" if place != "base" else "null").encode()) is not None
     for depth in [*range(1, 1100), 10_000, 1_000_000]:
         assert tried(text.replace('"HERE"', "[" * depth + "]" * depth).encode()) is None
 

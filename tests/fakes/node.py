@@ -86,6 +86,7 @@ class Node:
         self._options = {"queue_bytes": queue_bytes, "point_attributes": True} | exporter_options
         self.next_try_ns = 0
         self._files: dict[str, tuple[int, int]] = {}
+        self._held: list[int] = []
         (root / "cgroup.controllers").write_text("cpu memory\n")
         (root / "kubepods").mkdir()
         self.restart()
@@ -136,7 +137,12 @@ class Node:
             os.ftruncate(descriptor, len(text))
 
     def end(self, uid: str) -> None:
-        shutil.rmtree(self.root / "kubepods" / f"pod{uid}")
+        directory = self.root / "kubepods" / f"pod{uid}"
+        # While it is open, its inode is nobody else's (the kernel's cgroups never use one again).
+        self._held.append(os.open(directory, os.O_RDONLY))
+        if len(self._held) > 100:
+            os.close(self._held.pop(0))
+        shutil.rmtree(directory)
         for descriptor in self._files.pop(uid):
             os.close(descriptor)
         del self.pods[uid]
@@ -150,6 +156,8 @@ class Node:
         for uid in list(self.pods):
             self.end(uid)
         self.cgroups.close()
+        while self._held:
+            os.close(self._held.pop())
 
     def read(self) -> None:
         """One tick of the agent, and time goes on."""

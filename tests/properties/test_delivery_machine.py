@@ -63,7 +63,8 @@ class Delivery(RuleBasedStateMachine):
         self.most = 0
         """Cgroups of which something may have waited in this process."""
         self.saved_ns = 0
-        self.saved_uids: set[str] = set()
+        self.saved: dict[str, object] = {}
+        """By uid, what the state file has of it."""
 
     @initialize(
         readings=st.sampled_from([7, 20, LARGE_QUEUE // ENTRY_BYTES]), old=st.lists(usecs, min_size=1, max_size=3)
@@ -107,6 +108,16 @@ class Delivery(RuleBasedStateMachine):
             self.api_tells()
         self.tick()
         self.send(script)
+
+    @some_are_alive
+    @rule(which=which, used=usecs)
+    def cgroup_is_made_anew_while_no_exporter_runs(self, which: int, used: int) -> None:
+        """Only its directory's inode tells it from the one before."""
+        life = self._one(which)
+        self._end(life)
+        self._begin(int(life.uid[-12:], 16), used)
+        self.api_tells()
+        self._restart()
 
     @some_are_alive
     @rule(which=which, less=st.integers(1, 10**6))
@@ -290,7 +301,7 @@ class Delivery(RuleBasedStateMachine):
         self.remembers = not self.is_blind
         if self.remembers:
             saved = json.loads(self.state.read_bytes())
-            self.saved_ns, self.saved_uids = saved["unix_ns"], set(saved["pods"])
+            self.saved_ns, self.saved = saved["unix_ns"], saved["pods"]
         self.node.cgroups.close()
         self.node.restart()
 
@@ -299,13 +310,18 @@ class Delivery(RuleBasedStateMachine):
         for uid, life in self.alive.items():
             if self.is_blind:
                 life.truth_ns, life.seen, life.has_gaps = life.delivered_ns, None, True
-            elif life.since_ns > self.saved_ns and uid in self.saved_uids:
-                # Of its uid and path the file has an earlier cgroup, which nothing tells from this one.
-                life.is_exact, life.has_gaps = False, True
-            elif uid not in self.saved_uids:
-                # The file tells that it was not there, so all that it used is still to come.
-                life.seen = life.seen or 0
-                life.truth_ns = life.delivered_ns + life.seen * 1000
+            elif life.since_ns > self.saved_ns and uid in self.saved:
+                if self.saved[uid] is None:
+                    # Nothing was read of the earlier cgroup, and so nothing tells it from this one.
+                    life.is_exact, life.has_gaps = False, True
+                else:
+                    self._all_is_to_come(life)
+            elif uid not in self.saved:
+                self._all_is_to_come(life)  # the file tells that it was not there
+
+    def _all_is_to_come(self, life: Life) -> None:
+        life.seen = life.seen or 0
+        life.truth_ns = life.delivered_ns + life.seen * 1000
 
 
 TestDelivery = Delivery.TestCase
