@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ class CgroupTree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._held: list[int] = []
         (root / BURSTABLE).mkdir(parents=True)
         (root / "cgroup.controllers").write_text("cpu memory\n")
 
@@ -74,7 +76,12 @@ class CgroupTree:
             target.rename(directory)
 
     def remove(self, uid: str) -> None:
-        shutil.rmtree(self.root / self.path(uid)[1:])
+        directory = self.root / self.path(uid)[1:]
+        # While it is open, its inode is nobody else's (the kernel's cgroups never use one again).
+        self._held.append(os.open(directory, os.O_RDONLY))
+        if len(self._held) > 100:
+            os.close(self._held.pop(0))
+        shutil.rmtree(directory)
 
 
 def _overwrite(path: Path, text: str) -> None:

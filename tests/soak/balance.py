@@ -61,7 +61,9 @@ def balance(
             f"{absences.get(series.path, ())}"
             for before, after in told.gaps
             if not any(
-                before.time_ns <= absence.from_ns <= after.start_ns <= absence.to_ns
+                # Another cgroup began at its end, and counts from a look that did not see it: of this process in the
+                # absence, or of one before, from which the old one's last reading may not have come.
+                before.time_ns <= absence.from_ns <= absence.to_ns <= after.time_ns and after.start_ns <= absence.to_ns
                 for absence in absences.get(series.path, ())
             )
         ]

@@ -7,7 +7,7 @@ What is by nature lost is not in the truth, because it does not happen here:
 - What is there when a root comes back is by contract not taken for new: so nothing is born while it is unmounted or has
   not been seen since, and what is born is seen before it is unmounted.
 - No exporter is ended before the last reading of each pod that has ended has arrived, nor is a receiver that rejects it
-  for good put before it; nor while the state file may know only the cgroup that was at a path before.
+  for good put before it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,6 @@ class Node:
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._next_action = 0.0
         self._birth_tick = self._birth_after_tick = 0
-        self._reborn: dict[str, int] = {}
         self._absent: list[_Absent] = []
         for _ in range(3):
             self._be_born(self._figures(), counted=False, late=False)
@@ -168,14 +167,10 @@ class Node:
         self._touch(self._canary)
         self._unseen()
 
-    def may_restart(self, remembered_ns: Callable[[str], int]) -> bool:
-        """Whether nothing is lost by it. ``remembered_ns``: when the state file's point of a path is of, 0 for none."""
-        there = {pod.path for pod in self.pods}
-        # A state file that knows only the cgroup that was at the same path before takes the new one for it.
-        self._reborn = {
-            path: born for path, born in self._reborn.items() if path in there and remembered_ns(path) <= born
-        }
-        return not self.ended and not self._reborn and all(pod.told or not pod.frozen_ns for pod in self.pods)
+    @property
+    def may_restart(self) -> bool:
+        """Whether nothing is lost by it."""
+        return not self.ended and all(pod.told or not pod.frozen_ns for pod in self.pods)
 
     def settle(self) -> None:
         """Puts everything right, at the end: no garbage, nothing hidden, all told."""
@@ -291,8 +286,7 @@ class Node:
                 self._absent.remove(absent)
                 self.counts["reborn at the same path"] += 1
                 self._be_born(self._figures(), counted=True, late=True, name=pod.name, cgroup_uid=pod.cgroup_uid)
-                born_ns = self._reborn[pod.path] = time.time_ns()
-                self.absences[pod.path].append(Absence(absent.from_ns, born_ns))
+                self.absences[pod.path].append(Absence(absent.from_ns, time.time_ns()))
 
     def _unseen(self) -> None:
         """Nobody has seen yet what is absent."""

@@ -148,8 +148,7 @@ class Soak:
             self._next_restart = time.monotonic() + self._chance.choice([0, self._chance.uniform(0, 3)])
 
     def _may_restart(self) -> bool:
-        remembered = self._lives.remembered()
-        return bool(remembered) and self._node.may_restart(lambda path: min(remembered.get(path, [0])))
+        return bool(self._lives.remembered()) and self._node.may_restart
 
     def _start(self) -> None:
         if self._receiver_turns.is_ill:
