@@ -37,6 +37,8 @@ def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # It warns of headers that it cannot parse, with a traceback. What comes of such an answer we say ourselves.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     _log.setLevel(level.upper())
 
 
@@ -86,6 +88,8 @@ def _settings_apart(argv: Sequence[str]) -> RunSettings:
             code = _exit_code(lambda: _send(_settings(_parsed("run", argv)), sending))
         except SystemExit as error:  # argparse's
             code = error.code if isinstance(error.code, int) else 1
+        except BrokenPipeError:
+            pass  # the exporter was killed meanwhile, and its end says enough
         except Exception:  # noqa: BLE001 a defect of ours; this process must not go on as the other one
             _log.exception("the settings could not be read")
         finally:

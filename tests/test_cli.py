@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ from otel_k8s_cgroup import __version__, snapshot
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.cli import OneLine, main
 from otel_k8s_cgroup.model import Pod
+from tests.fakes.faulty_otlp import FaultyServer
+from tests.programs import exporter, started
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from otel_k8s_cgroup.errors import CgroupError
+    from tests.fakes.faulty_otlp import Connection
 
 UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
 POD_DIRECTORY = f"kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice"
@@ -181,6 +185,47 @@ def test_a_hostile_name_cannot_break_a_line_of_the_log() -> None:
     """Newlines and escape sequences of others are shown, not obeyed."""
     record = logging.LogRecord("x", logging.INFO, "", 0, "pod %s", ("a\nERROR forged \x1b[2J",), None)
     assert OneLine("%(message)s").format(record) == "pod a\\nERROR forged \\x1b[2J"
+
+
+def test_an_answer_with_malformed_headers_is_no_traceback(node: Path) -> None:
+    """What the libraries below say of a receiver's headers stays out of the log; what came of the request is in it."""
+
+    def answer(connection: Connection) -> None:
+        connection.read_some()
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nno colon\r\nConnection: close\r\n\r\n")
+
+    with (
+        FaultyServer(answer) as receiver,
+        exporter(
+            *flags(node), "--otlp-protocol", "http/protobuf", "--otlp-endpoint", f"http://127.0.0.1:{receiver.port}"
+        ) as program,
+    ):
+        program.wait_for_line(lambda line: "HTTP 400" in line)
+        program.stop()
+    assert "no colon" not in program.output
+    assert "Traceback" not in program.output
+
+
+# Ended while the process that reads its settings is about to hand them over.
+KILLED_MEANWHILE = """
+import os, signal, sys
+from otel_k8s_cgroup import cli
+
+def read_settings(arguments):
+    os.kill(exporter, signal.SIGKILL)
+    while os.getppid() == exporter:
+        os.sched_yield()
+
+exporter, cli._settings = os.getpid(), read_settings
+cli.main(["run"])
+"""
+
+
+def test_a_kill_while_the_settings_are_read_is_no_traceback() -> None:
+    """The process that reads them finds nobody to tell them to, and says nothing either."""
+    with started([sys.executable, "-c", KILLED_MEANWHILE]) as program:
+        assert program.wait() == -signal.SIGKILL
+    assert program.output == ""
 
 
 def test_no_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,6 +160,5 @@ class Lives:
         elif not life.killed_ns and code != 0 and not (code == -signal.SIGTERM and not life.program.lines):
             # (Before its first line it may still be loading its modules, and ends as any Python does.)
             self.failures.append(f"process {len(self.all)} ended with code {code} on SIGTERM")
-        # (The process that reads the settings may find that the one it reads them for was killed.)
-        if "Traceback" in life.program.output and not (life.killed_ns and "BrokenPipeError" in life.program.lines[-1]):
+        if "Traceback" in life.program.output:
             self.failures.append(f"process {len(self.all)} wrote a traceback")
