@@ -252,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"no soak: {reason}\n")
         return 3
     directory = given.directory or Path(tempfile.mkdtemp(prefix="soak-"))
+    directory.mkdir(parents=True, exist_ok=True)
     sys.stdout.write(f"soak: {given.duration}, seed {seed}, files in {directory}\n")
     sys.stdout.flush()
     report = Soak(directory, seed, seconds).run()
