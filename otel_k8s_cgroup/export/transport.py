@@ -9,6 +9,7 @@ Source: https://opentelemetry.io/docs/specs/otlp/ (failures, throttling, partial
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -63,6 +64,8 @@ def open_transport(target: OtlpTarget) -> Transport:
     """
     # Only what is used is imported: gRPC takes 8 MB and six threads.
     if target.protocol == "grpc":
+        # Its C core writes lines of its own, in a form of its own, of each connection that ends.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         from otel_k8s_cgroup.export.grpc import GrpcTransport  # noqa: PLC0415
 
         return GrpcTransport(target)

@@ -253,6 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
     directory = given.directory or Path(tempfile.mkdtemp(prefix="soak-"))
     directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        sys.stdout.write(f"no soak: --directory {directory} must be empty: what is in it would be read too\n")
+        return 2
+    # Ended by force, it takes its processes with it: one that is left would read the next soak's files.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.stdout.write(f"soak: {given.duration}, seed {seed}, files in {directory}\n")
     sys.stdout.flush()
     report = Soak(directory, seed, seconds).run()
