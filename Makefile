@@ -77,14 +77,14 @@ $(BIN)/python:
 	@$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/.demo-stamp: constraints.txt pyproject.toml | $(BIN)/python
-	@$(PIP) install --require-hashes -r constraints.txt
+	@$(PIP) install --require-hashes --no-deps -r constraints.txt
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 $(VENV)/.dev-stamp: $(VENV)/.demo-stamp tests/constraints.txt tests/collectors/constraints.txt
 	@echo 'installing the test tools into $(VENV)'
-	@$(PIP) install --require-hashes -r tests/constraints.txt
-	@$(PIP) install --require-hashes --only-binary :all: -r tests/collectors/constraints.txt || \
+	@$(PIP) install --require-hashes --no-deps -r tests/constraints.txt
+	@$(PIP) install --require-hashes --no-deps --only-binary :all: -r tests/collectors/constraints.txt || \
 	    echo 'rotel has no wheel for this machine: the tests that go through it will be skipped'
 	@touch $@
 

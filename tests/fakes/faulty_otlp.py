@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+_PATIENCE_SECONDS = 30.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: close() sends RST."""
 
@@ -66,6 +67,7 @@ Fault = Literal[
     "drip of headers",
     "drip of a body",
     "not OTLP",
+    "goes away",
 ]
 
 
@@ -104,6 +106,15 @@ def _not_otlp(connection: Connection) -> None:
     connection.hold()
 
 
+def _goes_away(connection: Connection) -> None:
+    """HTTP/2's way to end a connection, whose other end stays open."""
+    connection.read_some()
+    connection.send(b"\0\0\0\4\0\0\0\0\0")  # SETTINGS
+    connection.read_some()
+    connection.send(b"\0\0\x08\7\0\0\0\0\0" + b"\0\0\0\0\0\0\0\2")  # GOAWAY, INTERNAL_ERROR
+    connection.hold()
+
+
 _FAULTS: dict[Fault, Callable[[Connection], None]] = {
     "black hole": _black_hole,
     "reset mid-body": _reset_mid_body,
@@ -112,6 +123,7 @@ _FAULTS: dict[Fault, Callable[[Connection], None]] = {
     "drip of headers": _drip_of_headers,
     "drip of a body": _drip_of_a_body,
     "not OTLP": _not_otlp,
+    "goes away": _goes_away,
 }
 
 
@@ -127,8 +139,7 @@ class FaultyServer:
         self._behave = _FAULTS[behave] if isinstance(behave, str) else behave
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
-        self.connected = threading.Event()
-        """Somebody has come."""
+        self._come = threading.Semaphore(0)
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, name="faulty-otlp", daemon=True)
@@ -141,6 +152,12 @@ class FaultyServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def wait_for_connections(self, more: int) -> None:
+        """Blocks until so many have come since the last call."""
+        for had in range(more):
+            if not self._come.acquire(timeout=_PATIENCE_SECONDS):
+                raise AssertionError(f"{had} connections came, not {more}")
 
     def close(self) -> None:
         """Ends every connection; the port is free again."""
@@ -165,7 +182,7 @@ class FaultyServer:
     def _serve(self, sock: socket.socket) -> None:
         # A client that has gone makes every call fail, which is no news here.
         with sock, suppress(OSError):
-            self.connected.set()
+            self._come.release()
             self._behave(Connection(sock, self._closing))
 
 

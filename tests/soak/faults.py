@@ -31,7 +31,7 @@ _LOST_MARGIN_NS = 1_500_000_000
 """From when a request is under way to when it has come out of the collector, at most."""
 
 _BROKEN: dict[Protocol, tuple[Breakage, ...]] = {
-    "grpc": ("black hole", "reset mid-body", "closed at once", "drip of headers", "not OTLP"),
+    "grpc": ("black hole", "reset mid-body", "closed at once", "drip of headers", "not OTLP", "goes away"),
     "http/protobuf": (
         "black hole",
         "reset mid-body",
