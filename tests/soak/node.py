@@ -177,9 +177,10 @@ class Node:
         self.mount_again()
         for pod in self.pods:
             self._restore(pod)
-        for _, action in sorted(self._later, key=lambda each: each[0]):
-            action()
-        self._later.clear()
+        while self._later:  # what is born by one of them is told by another
+            due, self._later = sorted(self._later, key=lambda each: each[0]), []
+            for _, action in due:
+                action()
 
     # --- faults of the tree ---
 
