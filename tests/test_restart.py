@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,8 +82,8 @@ def test_a_cgroup_that_was_made_anew_meanwhile_counts_from_zero(tmp_path: Path) 
     with OtlpReceiver("http/protobuf") as receiver:
         first = node.start(receiver)
         receiver.wait_for(lambda messages: len(messages) >= 5, timeout=30)
-        first.kill()
-        first.wait(20)
+        first.terminate()
+        assert first.wait(20) == 0
         node.pod.rename(tmp_path / "before")  # which keeps its inode from being used again
         node.pod.mkdir()
         node.has_used(700)
@@ -91,7 +92,10 @@ def test_a_cgroup_that_was_made_anew_meanwhile_counts_from_zero(tmp_path: Path) 
         receiver.wait_for(lambda messages: len(messages) >= already + 5, timeout=30)
         second.terminate()
         assert second.wait(20) == 0
-        assert cpu_time(points(receiver.messages), UID)["total"] == 700 * 1000
+        arrived = points(receiver.messages)
+    assert cpu_time(arrived, UID)["total"] == 700 * 1000
+    spans = sorted((p.start_ns, p.time_ns) for p in arrived if p.attributes.get("kind") == "total" and p.start_ns)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "deltas that overlap"
 
 
 def test_a_state_file_that_is_not_ours_is_set_aside(tmp_path: Path) -> None:

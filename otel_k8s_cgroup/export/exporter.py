@@ -199,7 +199,9 @@ class Exporter:
                 return self._ledger.from_zero(remembered.mono_ns, remembered.unix_ns)
             remnant = remembered.pods[uid]
             if remnant is not None and remnant.is_another(path, origin.inode or 0):
-                return self._ledger.from_zero(remembered.mono_ns, remembered.unix_ns)
+                # The one before was there at that look, and a moment later, when it was read.
+                looked = remembered.mono_ns, remembered.unix_ns
+                return self._ledger.from_zero(*max([looked, *(base[:2] for base in remnant.bases if base)]))
             if remnant is not None and remnant.path == path:
                 return remnant.bases
         return self._ledger.start(origin, wall_offset_ns, not_before)

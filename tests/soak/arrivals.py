@@ -11,7 +11,7 @@ from tests import otlp
 from tests.fakes.otlp_receiver import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tests.fakes.otlp_receiver import Received
 
@@ -35,6 +35,13 @@ class Delta(NamedTuple):
     """When it was received, as the others on the wall clock."""
 
 
+class Absence(NamedTuple):
+    """When there was no cgroup at a path, on the wall clock."""
+
+    from_ns: int
+    to_ns: int
+
+
 class Told(NamedTuple):
     """The deltas of one series: no two of ``once`` overlap, and what ``twice`` has is in ``once`` too."""
 
@@ -48,11 +55,20 @@ class Told(NamedTuple):
         return sum(delta.value for delta in self.once)
 
 
-def told(deltas: Iterable[Delta]) -> Told:
+def told(deltas: Iterable[Delta], absences: Sequence[Absence] = ()) -> Told:
     """Tells what was sent once from what was sent again, from the newest on: a sender that does not know what arrived
     goes on from an older point, so of what overlaps the later sent is the wider or the same.
+
+    A delta that goes over an absence is of the cgroup after it, from zero on: it covers nothing of the one before, of
+    which more may have arrived than its sender knew when it was last saved.
     """
     result = Told([], [], [])
+    deltas = [
+        delta._replace(
+            start_ns=max([delta.start_ns, *(each.to_ns for each in absences if each.to_ns <= delta.time_ns)])
+        )
+        for delta in deltas
+    ]
     for delta in sorted(deltas, key=lambda delta: (delta.time_ns, delta.came_ns), reverse=True):
         after = result.once[-1] if result.once else None
         if after is not None and delta.time_ns > after.start_ns:
@@ -113,10 +129,10 @@ class Arrivals:
         with self._changed:
             return set(self._deltas)
 
-    def told(self, series: Series) -> Told:
+    def told(self, series: Series, absences: Sequence[Absence] = ()) -> Told:
         with self._changed:
             deltas = list(self._deltas.get(series, ()))
-        return told(deltas)
+        return told(deltas, absences)
 
     def own(self) -> dict[str, float]:
         """What the exporter's processes said of themselves, all of them together, by name and attributes."""

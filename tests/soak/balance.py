@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tests.soak.arrivals import Arrivals, Delta, Series
+    from tests.soak.arrivals import Absence, Arrivals, Delta, Series
     from tests.soak.faults import Window
     from tests.soak.lives import Life
-    from tests.soak.node import Absence
 
 KINDS = ("total", "system", "user")
 """In the order of the state file's counters."""
@@ -43,7 +42,7 @@ def balance(
     """``used``: the truth. ``absences``: of cgroups, by their path. ``lost``: when answers may have been lost."""
     result = Balance(series=len(used))
     for series, truth_ns in used.items():
-        told = arrivals.told(series)
+        told = arrivals.told(series, absences.get(series.path, ()))
         if told.sum != truth_ns:
             result.lost_ns += max(0, truth_ns - told.sum)
             result.surplus_ns += max(0, told.sum - truth_ns)

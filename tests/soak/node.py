@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
-from tests.soak.arrivals import Series
+from tests.soak.arrivals import Absence, Series
 
 if TYPE_CHECKING:
     import random
@@ -71,13 +71,6 @@ class _Absent(NamedTuple):
     from_ns: int
     at_tick: int
     """The canary's tick since which the exporter can have seen that it is gone."""
-
-
-class Absence(NamedTuple):
-    """When there was no cgroup at a path, on the wall clock."""
-
-    from_ns: int
-    to_ns: int
 
 
 @dataclass

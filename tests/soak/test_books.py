@@ -10,11 +10,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from tests.fakes.otlp_receiver import Received
-from tests.soak.arrivals import Arrivals, Delta, Series, told
+from tests.soak.arrivals import Absence, Arrivals, Delta, Series, told
 from tests.soak.balance import balance
 from tests.soak.faults import Window
 from tests.soak.lives import Life, slope
-from tests.soak.node import Absence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +44,14 @@ def test_what_is_sent_again_counts_once(again: Delta, twice: list[Delta]) -> Non
     """The same point, or one that covers several: of what overlaps, what came later counts."""
     found = told([*STEPS, again])
     assert (found.sum, found.twice, found.gaps) == (60, twice, [])
+
+
+def test_a_cgroup_made_anew_covers_nothing_of_the_one_before() -> None:
+    """Its sender counts it from a look that is older than what arrived of the other."""
+    anew = Delta(1, 9, 40, 9)
+    assert told([*STEPS, anew]).sum == 10 + 40
+    found = told([*STEPS, anew], [Absence(4, 6)])
+    assert (found.sum, found.twice, found.gaps) == (100, [], [(STEPS[2], anew._replace(start_ns=6))])
 
 
 def test_time_that_no_delta_covers_is_told() -> None:
