@@ -25,24 +25,37 @@ _ZERO = Stats(0, 0, 0)
 class _Tracked:
     """A pod's cgroup that was found, its open files, and what its next reading is compared with."""
 
-    __slots__ = ("directory", "files", "origin", "path", "previous_ns", "previous_stats", "uid")
+    __slots__ = ("directory", "files", "inode", "origin", "path", "previous_ns", "previous_stats", "uid")
 
     def __init__(self, uid: str, path: str, directory: str, files: V1Cgroup | V2Cgroup, born_ns: int | None) -> None:
         self.uid = uid
         self.path = path
         self.directory = directory
         self.files = files
+        self.inode: int | None = None
+        """Of the directory, at its first reading."""
         self.origin = None if born_ns is None else Origin(True, born_ns, _ZERO)
         self.previous_ns = born_ns or 0
         self.previous_stats = Stats() if born_ns is None else _ZERO
 
     def read(self, now_ns: int, report: Callable[[CgroupError], None]) -> Reading:
+        """One reading.
+
+        Raises:
+            CgroupGone: the cgroup was removed, and perhaps made anew at the same path.
+        """
+        was_open = self.files.is_open
         stats = self.files.read(report)
         # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
-        if self.origin is None:
-            self.origin = Origin(False, now_ns, stats, self._inode())
-        elif self.origin.inode is None:
-            self.origin = replace(self.origin, inode=self._inode())
+        if self.inode is None or self.origin is None:
+            self.inode = self._inode()
+            if self.origin is None:
+                self.origin = Origin(False, now_ns, stats, self.inode)
+            elif self.origin.inode is None:
+                self.origin = replace(self.origin, inode=self.inode)
+        elif not was_open and 0 not in (self.inode, inode := self._inode()) and inode != self.inode:
+            # An open file belongs to the cgroup that it was opened in; one that was opened just now may be another's.
+            raise CgroupGone(self.directory)
         elapsed_ns = now_ns - self.previous_ns
         was = self.previous_stats
         self.previous_ns, self.previous_stats = now_ns, stats
@@ -115,8 +128,8 @@ class NodeCgroups:
     def read(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> list[Reading]:
         """One reading of each pod whose cgroup uid is in ``wanted``; ended ones are forgotten, silently.
 
-        A pod that is not wanted (yet: the API may not have told it) is read once where it was there before us, so that
-        its CPU time counts from then on.
+        A pod that is not wanted (yet: the API may list it later) is read once where it was there before us, so that its
+        CPU time counts from then on; none of its files stays open.
 
         Args:
             wanted: the uids to read.
@@ -141,6 +154,9 @@ class NodeCgroups:
                     reading = again
                 if is_wanted:
                     readings.append(reading)
+            if not is_wanted:
+                # Other nodes' pods on one host, as with kind, may never be wanted.
+                tracked.files.close()
         return readings
 
     def close(self) -> None:

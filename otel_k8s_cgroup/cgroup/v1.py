@@ -136,7 +136,14 @@ class V1Cgroup:
         )
         return fds if min(fds) >= 0 else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the last reading's descriptor is held, and with it the cgroup that was read then."""
+        first = self._cpu_usage or self._memory_usage
+        return first is not None and first.fd >= 0
+
     def close(self) -> None:
+        """Closes the files; the next reading opens them again."""
         self._usual_fds = None
         for file in (
             self._cpu_usage,

@@ -89,7 +89,13 @@ class V2Cgroup:
             return int(anon), int(file), int(kernel_stack), int(pagetables)
         return tuple(parse_flat_keyed(data, _MEMORY_KEYS, self._memory_stat.path, report))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the last reading's descriptor is held, and with it the cgroup that was read then."""
+        return self._cpu_stat.fd >= 0
+
     def close(self) -> None:
+        """Closes the files; the next reading opens them again."""
         self._cpu_stat.close()
         self._memory_current.close()
         self._memory_stat.close()

@@ -107,6 +107,37 @@ def test_a_new_pod_costs_its_own_files(tree: Tree) -> None:
 
 
 @needs_proc
+@pytest.mark.parametrize("born", [False, True])
+def test_a_pod_that_is_not_wanted_keeps_no_file_open(tree: Tree, born: bool) -> None:
+    """Its origin is read, then its files are closed, also where it was wanted before."""
+    node = Node(tree.root)
+    if born:
+        tree.remove(PODS[BURSTABLE])
+        node.read_well()
+        tree.make(PODS[BURSTABLE])
+    for wanted in (PODS.keys() - {BURSTABLE}, PODS.keys(), PODS.keys() - {BURSTABLE}):
+        assert node.read_well(wanted).keys() == wanted
+        assert node.open_files.count == len(wanted) * len(READ[tree.version])
+
+
+def test_what_is_made_anew_while_nothing_is_open_counts_from_zero(tree: Tree) -> None:
+    """A static pod's cgroup that is made anew at the same path between two listings, while no file of it is open: its
+    inode tells it from the one before, though its counter is higher.
+    """
+    node = Node(tree.root)
+    before = node.read_well(set())
+    assert before == {}
+    seconds = node.clock.now_ns
+    tree.remove(PODS[BURSTABLE])
+    (tree.root / "keeps the freed inode").write_text("")
+    tree.make(PODS[BURSTABLE], usage_us=10_000_000)
+    again = node.read_well()[BURSTABLE]
+    assert again.origin.born
+    assert again.origin.stats.cpu_usage_ns == 0
+    assert again.origin.mono_ns == seconds
+
+
+@needs_proc
 @pytest.mark.parametrize("limit", [0, 4])
 def test_beyond_the_limit_files_are_opened_each_time(tree: Tree, limit: int) -> None:
     """All pods are read, the same as ever; no more than so many files stay open."""
