@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, open_transport
 from otel_k8s_cgroup.instruments import PodInstruments
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 # For sockets, the interpreter's own files, kubectl's pipes.
 _DESCRIPTORS_FOR_OTHERS = 64
+
+_SOURCES = {"api": "the API", "kubelet": "the kubelet", "file": "the file of pods"}
 
 # Of the 5 s within which SIGTERM must have ended it: the last reading and the end of the process come out of the rest.
 _LAST_EXPORT_SECONDS = 4.0
@@ -90,6 +93,7 @@ class Agent:
         pods: those that are known now.
         exporter: takes the readings.
         metrics: the table.
+        source: who lists the pods, for messages.
         mono_clock: nanoseconds; measures all that elapses.
         wall_clock: nanoseconds since the epoch; only stamps.
     """
@@ -101,10 +105,12 @@ class Agent:
         pods: Callable[[], Sequence[Pod]],
         exporter: Exporter,
         metrics: Sequence[Metric],
+        source: str = "the API",
         mono_clock: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.read_errors = ReadErrors()
+        self.coverage = Coverage(root=cgroups.root, source=source)
         self.ticks = 0
         self.missed = 0
         """Points of the grid that passed while a tick took too long."""
@@ -142,7 +148,9 @@ class Agent:
             return []
         self.read_errors.read()
         self._running = {reading.cgroup_uid for reading in readings}
-        self._exporter.saw(looked_ns, wall_offset_ns, self._cgroups.found)
+        found = self._cgroups.found
+        self._exporter.saw(looked_ns, wall_offset_ns, found)
+        self.coverage.update(looked_ns, self._known.by_cgroup_uid.keys(), found)
         self._exporter.forget_all_but(self._known.by_cgroup_uid)
         return readings
 
@@ -181,6 +189,13 @@ def own_rows(agent: Agent, exporter: Exporter, watcher: PodWatcher) -> list[OwnM
         OwnMetric("ticks.missed", "{tick}", "Points of the grid that a longer tick covered", lambda: agent.missed),
         OwnMetric("tick.duration", "s", "Time spent reading and collecting", lambda: agent.tick_ns / 1e9),
         OwnMetric("pods", "{pod}", "Pods read by the last tick", lambda: agent.pods, monotonic=False),
+        OwnMetric(
+            "cgroups.unnamed",
+            "{cgroup}",
+            "Pods' cgroups for which no pod is listed",
+            lambda: agent.coverage.unnamed,
+            monotonic=False,
+        ),
         OwnMetric(
             "read.errors",
             "{error}",
@@ -259,7 +274,13 @@ def run(settings: RunSettings, stop: Callable[[float], bool]) -> None:
         own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
         state=StateFile(settings.state_file) if settings.state_file else None,
     )
-    agent = Agent(cgroups=open_cgroups(settings), pods=lambda: watcher.pods, exporter=exporter, metrics=ALUMET)
+    agent = Agent(
+        cgroups=open_cgroups(settings),
+        pods=lambda: watcher.pods,
+        exporter=exporter,
+        metrics=ALUMET,
+        source=_SOURCES[settings.pod_source.method],
+    )
     telemetry = Telemetry(own_rows(agent, exporter, watcher), node=settings.k8s_node)
     _log.info(
         "node %s: pods from %s, cgroups below %s, every %g s to %s (%s)",

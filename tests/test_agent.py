@@ -135,6 +135,23 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
     assert agent.read_errors.by_cause == {"root": 2}
 
 
+def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong host mount: the second tick names the pods, the root and the way out."""
+    pods = (pod("a"), pod("b"))
+    agent = Agent(
+        cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
+        pods=lambda: pods,
+        exporter=Exporter(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
+        metrics=ALUMET,
+        source="the kubelet",
+    )
+    agent.tick()
+    assert caplog.records == []
+    agent.tick()
+    [record] = caplog.records
+    assert f"none of the pods that the kubelet lists (2) has a cgroup below {root}: mount" in record.getMessage()
+
+
 def test_a_pod_that_the_api_has_forgotten_is_known_while_it_runs() -> None:
     """A pod that was deleted by force goes on being measured until its cgroup is gone."""
     known = KnownPods()

@@ -96,7 +96,7 @@ class NodeCgroups:
     """
 
     def __init__(self, root: str, *, open_files: OpenFiles, clock: Callable[[], int]) -> None:
-        self._root = root.rstrip("/") or "/"
+        self.root = root.rstrip("/") or "/"
         self._open_files = open_files
         self._clock = clock
         self._hierarchy: Hierarchy | None = None
@@ -114,7 +114,7 @@ class NodeCgroups:
             CgroupRootError: it is no cgroup root (now).
         """
         if self._hierarchy is None:
-            self._hierarchy = detect(self._root)
+            self._hierarchy = detect(self.root)
         return self._hierarchy
 
     @property
@@ -193,7 +193,7 @@ class NodeCgroups:
             pods = directories.scan(now_ns, report)
         except OSError as error:
             self._lose_root()
-            raise CgroupRootError(self._root, f"cannot be listed: {error.strerror}") from None
+            raise CgroupRootError(self.root, f"cannot be listed: {error.strerror}") from None
         if pods is not self._pods:
             for tracked in list(self._tracked.values()):
                 pod = pods.get(tracked.uid)
