@@ -15,7 +15,7 @@ from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, open_transport
 from otel_k8s_cgroup.instruments import PodInstruments
-from otel_k8s_cgroup.kube import ApiClient, Credentials, PodWatcher, open_pods
+from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
@@ -232,17 +232,24 @@ def watch_pods(settings: RunSettings) -> PodWatcher:
     """
     source = settings.pod_source
     client = None
-    if source.method != "file":
-        url, setting = (
-            (settings.kubelet_url, "kubelet_url")
-            if source.method == "kubelet"
-            else (settings.k8s_api_url, "k8s_api_url")
+    if source.method == "api":
+        url = settings.k8s_api_url
+        client = ApiClient(
+            url, credentials=Credentials(settings.token_retrieval, url), ca_file=settings.k8s_ca_file, server=API_SERVER
         )
+    elif source.method == "kubelet":
+        url = settings.kubelet_url
+        if settings.kubelet_insecure:
+            _log.warning(
+                "kubelet_insecure: the certificate of %s is not verified; whoever answers there gets the token", url
+            )
         client = ApiClient(
             url,
             credentials=Credentials(settings.token_retrieval, url),
-            ca_file=settings.k8s_ca_file,
-            setting=setting,
+            ca_file=settings.kubelet_ca_file or settings.k8s_ca_file,
+            tls_server_name=settings.kubelet_tls_server_name,
+            verify=not settings.kubelet_insecure,
+            server=KUBELET if settings.kubelet_ca_file else KUBELET._replace(ca_setting="k8s_ca_file"),
         )
     return open_pods(source, node=settings.k8s_node, client=client)
 

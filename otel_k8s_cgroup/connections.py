@@ -128,36 +128,51 @@ class _TlsConnection(HTTPSConnection):
             if self._twin is not None:
                 self._twin.close()
                 self._twin = None
+        self.is_verified = True  # or nobody wants it to be: urllib3 would warn on stderr, with each connection
         self._open_sockets.add(self.sock)
 
 
 class Adapter(HTTPAdapter):
-    """``tls`` alone decides which certificates are good (None: plain http only); nothing is retried here."""
+    """``tls`` alone decides which certificates are good (None: plain http only); nothing is retried here.
 
-    def __init__(self, tls: ssl.SSLContext | None, open_sockets: OpenSockets) -> None:
+    ``server_name`` is the name that they must be for, instead of the host's.
+    """
+
+    def __init__(
+        self, tls: ssl.SSLContext | None, open_sockets: OpenSockets, *, server_name: str | None = None
+    ) -> None:
         self._tls = tls
+        self._server_name = server_name
         self._open_sockets = open_sockets
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._tls, socket_options=_KEEPALIVE, **kwargs)
+        super().init_poolmanager(*args, **kwargs | self._for_pools)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=self._tls, socket_options=_KEEPALIVE, **kwargs)
+        return super().proxy_manager_for(proxy, **kwargs | self._for_pools)
+
+    @property
+    def _for_pools(self) -> dict[str, Any]:
+        named = {} if self._server_name is None else {"server_hostname": self._server_name}
+        return {"ssl_context": self._tls, "socket_options": _KEEPALIVE} | named
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: requests would add its own bundle of public CAs to those that ``tls`` trusts."""
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        # urllib3 would set verify_mode by this.
+        verify = self._tls is None or self._tls.verify_mode is not ssl.CERT_NONE
+        pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         kind = _TlsConnection if pool.scheme == "https" else _Connection
         # urllib3 documents ConnectionCls as the class to make connections by; it is only ever called.
         pool.ConnectionCls = functools.partial(kind, open_sockets=self._open_sockets)
         return pool
 
 
-def tls_context(ca_pem: str | None) -> ssl.SSLContext:
-    """Server certificates must be signed by ``ca_pem`` (None: by a CA of the system's) and be for the host asked for.
+def tls_context(ca_pem: str | None, *, verify: bool = True) -> ssl.SSLContext:
+    """Server certificates must be signed by ``ca_pem`` (None: by a CA of the system's) and be for the host asked for;
+    ``verify`` False: any will do.
 
     Raises ssl.SSLError or ValueError where ``ca_pem`` holds no certificate.
     """
@@ -167,4 +182,7 @@ def tls_context(ca_pem: str | None) -> ssl.SSLContext:
     # Python 3.13 asks for extensions (authority key identifier) that the CAs of many clusters do not have; what
     # VERIFY_DEFAULT checks is what every other Kubernetes client checks.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context

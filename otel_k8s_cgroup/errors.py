@@ -85,21 +85,29 @@ class TokenError(KubeError):
 
 
 class ApiUnreachable(KubeError):
-    """No answer from ``url``: refused, timed out, TLS, or a stream that broke."""
+    """No answer from ``url``: refused, timed out, TLS, or a stream that broke. ``cause`` is a short word (``TLS``)."""
 
-    def __init__(self, url: str, message: str) -> None:
+    def __init__(self, url: str, message: str, cause: str = "") -> None:
         super().__init__(f"{url}: {message}")
         self.url = url
+        self.cause = cause
 
 
 class ApiStatusError(KubeError):
-    """The API answered with ``status``; ``retry_after_seconds`` is what it asked to wait, None where it did not say."""
+    """The API answered with ``status``; ``retry_after_seconds`` is what it asked to wait, None where it did not say.
 
-    def __init__(self, url: str, status: int, message: str, retry_after_seconds: float | None = None) -> None:
+    ``remedy`` is no part of the message: it holds only where the status lasts (an API server that starts refuses for a
+    moment what it grants).
+    """
+
+    def __init__(
+        self, url: str, status: int, message: str, retry_after_seconds: float | None = None, remedy: str = ""
+    ) -> None:
         super().__init__(f"{url}: HTTP {status}: {message}")
         self.url = url
         self.status = status
         self.retry_after_seconds = retry_after_seconds
+        self.remedy = remedy
 
 
 class MalformedObject(KubeError):

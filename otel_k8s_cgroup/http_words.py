@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 from datetime import UTC
@@ -14,7 +15,7 @@ import urllib3
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 """All that requests and urllib3 raise; ValueError is what they let through of a malformed answer."""
 
-_QUOTED_CHARACTERS = 300
+_QUOTED_CHARACTERS = 120
 _NAME_MISMATCH = {62, 64}
 """X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
@@ -30,6 +31,8 @@ class Peer(NamedTuple):
     """What its certificate is held to: ``the system's CAs``."""
     ca_remedy: str
     """``set k8s_ca_file to the CA of the cluster``."""
+    name_remedy: str = ""
+    """Where its certificate is for another name; empty: whether ``setting`` is right."""
 
 
 class Why(NamedTuple):
@@ -39,9 +42,9 @@ class Why(NamedTuple):
     text: str
 
 
-def quoted(text: str) -> str:
-    """``text`` of somebody else's on one line, in quotes, cut where it is long."""
-    return repr(text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…")
+def quoted(text: str, most: int = _QUOTED_CHARACTERS) -> str:
+    """``text`` of somebody else's on one line, in quotes, cut after ``most`` characters."""
+    return repr(text if len(text) <= most else text[:most] + "…")
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
@@ -98,7 +101,8 @@ def _why(cause: BaseException, peer: Peer) -> Why | None:  # noqa: PLR0911 - a t
     setting = peer.setting
     match cause:
         case ssl.SSLCertVerificationError() if cause.verify_code in _NAME_MISMATCH:
-            return Why("TLS", f"its certificate is for another name: {cause.verify_message}; is {setting} right?")
+            remedy = peer.name_remedy or f"is {setting} right?"
+            return Why("TLS", f"its certificate is for another name: {cause.verify_message}; {remedy}")
         case ssl.SSLCertVerificationError():
             return Why(
                 "TLS",
@@ -108,6 +112,8 @@ def _why(cause: BaseException, peer: Peer) -> Why | None:  # noqa: PLR0911 - a t
             return Why("TLS", f"it does not speak TLS there; does {setting} mean http://, or another port?")
         case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:
             return Why("TLS", f"it ends the TLS handshake ({reason}); does it want a client certificate, or another?")
+        case http.client.BadStatusLine() if str(cause).startswith("\x15\x03"):  # a TLS alert in place of an answer
+            return Why("TLS", f"it speaks TLS there; does {setting} mean https://?")
         case socket.gaierror():
             return Why("DNS", f"its name does not resolve ({cause.strerror}); is {setting} right?")
         case ConnectionRefusedError():

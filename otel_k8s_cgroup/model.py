@@ -63,6 +63,9 @@ class RunSettings:
     cgroup_root: str
     pod_source: PodSource
     kubelet_url: str
+    kubelet_ca_file: str | None
+    kubelet_tls_server_name: str | None
+    kubelet_insecure: bool
     log_level: str
     metric_prefix: str
     metric_suffix: str

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from .client import ApiClient, Permission
+from .client import ApiClient
+from .complaints import API_SERVER, KUBELET, Permission, Server
 from .credentials import Credentials
 from .pods import KUBELET_PODS, PodStats, PodWatcher, kubelet_url, open_pods
 from .watch import LIST, PODS, WATCH, WatchTimes
 
 __all__ = [
+    "API_SERVER",
+    "KUBELET",
     "KUBELET_PODS",
     "LIST",
     "PODS",
@@ -17,6 +20,7 @@ __all__ = [
     "Permission",
     "PodStats",
     "PodWatcher",
+    "Server",
     "WatchTimes",
     "kubelet_url",
     "open_pods",

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import requests
 from requests.auth import AuthBase
@@ -18,10 +18,18 @@ from requests.utils import get_environ_proxies
 
 from otel_k8s_cgroup.connections import Adapter, OpenSockets, tls_context
 from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, MalformedObject
-from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, let_go, quoted, retry_after_seconds, why_unreachable
+from otel_k8s_cgroup.http_words import (
+    TRANSPORT_ERRORS,
+    Peer,
+    Why,
+    let_go,
+    quoted,
+    retry_after_seconds,
+    why_unreachable,
+)
 
 from .addresses import checked_url, is_loopback
-from .complaints import status_message
+from .complaints import API_SERVER, Permission, Server, is_html, refusal
 from .files import Signature, read_bounded, signature
 from .objects import decode
 
@@ -34,13 +42,7 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 64 * 1024
 _MAX_CA_BYTES = 4 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
-
-
-class Permission(NamedTuple):
-    """What a request needs of RBAC, to count it by and to name it where it is refused."""
-
-    verb: str
-    resource: str
+_END_SLACK_SECONDS = 1.0
 
 
 class _Bearer(AuthBase):
@@ -56,13 +58,15 @@ class _Bearer(AuthBase):
 
 
 class ApiClient:
-    """One API server, asked by GET only.
+    """One API server or kubelet, asked by GET only.
 
-    ``ca_file`` is a PEM file (read again when it was replaced; None: the system's CAs). ``setting`` is the name under
-    which the user gave ``base_url``. ``max_body_bytes`` bounds one answer, ``max_line_bytes`` one line of a stream;
+    ``ca_file`` is a PEM file (read again when it was replaced; None: the system's CAs). ``tls_server_name`` is what the
+    certificate must be for (None: the host of ``base_url``); ``verify`` False takes any certificate. ``server``: who is
+    asked, in messages. ``max_body_bytes`` bounds one answer, ``max_line_bytes`` one line of a stream;
     ``idle_seconds`` is the longest silence of the server and the longest time until an answer begins,
-    ``answer_seconds`` the longest time for a whole answer. Raises KubeError where ``base_url`` is no address of an API.
-    Thread-safe; but an answer that does not begin ends what other threads wait for, too.
+    ``answer_seconds`` the longest time for a whole answer, by ``clock`` and by the real one. Raises KubeError where
+    ``base_url`` is no address of an API, and where ``ca_file`` holds no certificates. Thread-safe; but an answer that
+    does not begin, or does not end in time, ends what other threads wait for, too.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class ApiClient:
         *,
         credentials: Credentials,
         ca_file: str | None = None,
-        setting: str = "k8s_api_url",
+        tls_server_name: str | None = None,
+        verify: bool = True,
+        server: Server = API_SERVER,
         connect_seconds: float = 5.0,
         idle_seconds: float = 30.0,
         answer_seconds: float = 60.0,
@@ -88,7 +94,11 @@ class ApiClient:
         self._credentials = credentials
         self._ca_file = ca_file
         self._ca_signature: Signature | None = None
-        self._setting = setting
+        self._ca_tried: Signature | None = None
+        """Of the file that was read last, whether it would do or not."""
+        self._tls_server_name = tls_server_name
+        self._verify = verify
+        self._server = server
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         self._answer_seconds = answer_seconds
@@ -107,6 +117,7 @@ class ApiClient:
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
         self._adapter: Adapter | None = None
+        self._mount()  # a CA that can never do is an error of the start
 
     @property
     def request_counts(self) -> Mapping[tuple[str, str], int]:
@@ -132,14 +143,28 @@ class ApiClient:
 
     @contextlib.contextmanager
     def lines(
-        self, path: str, params: Mapping[str, str], needs: Permission, *, idle_seconds: float
+        self, path: str, params: Mapping[str, str], needs: Permission, *, end_seconds: float
     ) -> Iterator[Iterator[bytes]]:
-        """A stream, open once this is entered: its lines as they come, without empty ones, until the server closes it.
+        """A stream, open once this is entered: its lines as they come, until the server closes it. Blank ones, too, and
+        an empty one for bytes with which no line is complete: so that who reads it knows of them.
 
-        Entering and reading raise as ``get_json`` does; ApiUnreachable also after ``idle_seconds`` without a byte.
+        Entering, reading and leaving raise as ``get_json`` does. The stream ends ``end_seconds`` after it has begun at
+        the latest, whatever has come until then: leaving raises ApiUnreachable then.
         """
-        with self._answer(path, params, needs, idle_seconds) as response:
+        # Silence runs into its own limit only where the connection cannot be ended (TLS inside a TLS proxy).
+        idle_seconds = end_seconds + _END_SLACK_SECONDS
+        with self._answer(path, params, needs, idle_seconds, end_seconds) as response:
             yield self._split(self.base_url + path, self._chunks(response, needs, idle_seconds))
+
+    def files_changed(self) -> bool:
+        """Whether the token's or the CA's file is another one than the one that the last request was made with."""
+        if self._credentials.file_changed():
+            return True
+        if not self._tls or self._ca_file is None:
+            return False
+        with contextlib.suppress(OSError):
+            return signature(self._ca_file) != self._ca_tried
+        return False
 
     def close(self) -> None:
         """For good, and from any thread: ends what hangs (a request, a stream, a kubectl) and refuses what follows."""
@@ -149,9 +174,16 @@ class ApiClient:
 
     @contextlib.contextmanager
     def _answer(
-        self, path: str, params: Mapping[str, str], needs: Permission, idle_seconds: float
+        self,
+        path: str,
+        params: Mapping[str, str],
+        needs: Permission,
+        idle_seconds: float,
+        end_seconds: float | None = None,
     ) -> Iterator[requests.Response]:
+        """``end_seconds``: the longest time from its head to its end (None: ``answer_seconds``)."""
         url = self.base_url + path
+        end_seconds = self._answer_seconds if end_seconds is None else end_seconds
         response = self._send(url, params, needs, idle_seconds)
         if response.status_code == 401:
             # Bound tokens rotate: what is refused may be the last one, so the next is tried before anything is said.
@@ -161,14 +193,27 @@ class ApiClient:
         with response:
             if response.status_code != 200:
                 raise self._status_error(url, response, needs)
-            yield response
+            if is_html(b"", response.headers):
+                raise MalformedObject(f"{url}: an HTML page, no answer of an API; is {self._server.setting} right?")
+            with self._open_sockets.deadline(end_seconds) as passed:
+                counted = False
+                try:
+                    yield response
+                except KubeError as error:
+                    if not passed.is_set():
+                        raise  # else it is about what was cut off
+                    counted = isinstance(error, ApiUnreachable)
+            if passed.is_set():
+                if not counted:
+                    self._count(needs, "broken")
+                raise ApiUnreachable(url, f"the answer did not end within {end_seconds:g} s")
 
     def _send(self, url: str, params: Mapping[str, str], needs: Permission, idle_seconds: float) -> requests.Response:
         token = self._credentials.token()
         if token is not None and not self._private:
             raise KubeError(
-                f"{self._setting} {self.base_url!r}: a token is sent only over https or to this machine itself; use "
-                'https://, or token_retrieval = "none" if the API wants no token'
+                f"{self._server.setting} {self.base_url!r}: a token is sent only over https or to this machine itself; "
+                'use https://, or token_retrieval = "none" if the API wants no token'
             )
         self._mount()
         self._open_sockets.renew()
@@ -192,9 +237,11 @@ class ApiClient:
                 self._count(needs, "unreachable")
                 let_go(error)
                 why = (
-                    f"no answer within {self._idle_seconds:g} s" if passed.is_set() else self._why(error, idle_seconds)
+                    Why("timeout", f"no answer within {self._idle_seconds:g} s")
+                    if passed.is_set()
+                    else self._why(error, idle_seconds)
                 )
-                raise ApiUnreachable(url, why) from None
+                raise ApiUnreachable(url, why.text, why.cause) from None
         self._count(needs, str(response.status_code))
         return response
 
@@ -205,22 +252,24 @@ class ApiClient:
             context: ssl.SSLContext | None = None
             try:
                 if self._tls and self._ca_file is not None:
-                    current = signature(self._ca_file)
+                    current = self._ca_tried = signature(self._ca_file)
                 if self._adapter is not None and current == self._ca_signature:
                     return
                 pem: str | None = None
                 if self._tls and self._ca_file is not None:
                     content, current = read_bounded(self._ca_file, _MAX_CA_BYTES)
+                    self._ca_tried = current
                     pem = content.decode("ascii", errors="ignore")  # names beside the certificates may be UTF-8
                 if self._tls:
-                    context = tls_context(pem)
+                    context = tls_context(pem, verify=self._verify)
             except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
                 raise KubeError(
-                    f"k8s_ca_file {self._ca_file!r}: {quoted(reason)}; it must be a PEM file with the certificate of "
-                    "the CA that signed the API server's"
+                    f"{self._server.ca_setting} {self._ca_file!r}: {quoted(reason)}; it must be a PEM file with the "
+                    f"certificate of the CA that signed that of {self._server.program}"
                 ) from error
-            stale, self._adapter, self._ca_signature = self._adapter, Adapter(context, self._open_sockets), current
+            stale, self._ca_signature = self._adapter, current
+            self._adapter = Adapter(context, self._open_sockets, server_name=self._tls_server_name)
             for prefix in ("https://", "http://"):
                 self._session.mount(prefix, self._adapter)
             if stale is not None:
@@ -232,10 +281,12 @@ class ApiClient:
             rest += chunk
             if b"\n" in chunk:
                 *whole, rest = rest.split(b"\n")
-                yield from (bytes(line) for line in whole if line.strip())
+                yield from map(bytes, whole)
+            else:
+                yield b""
             if len(rest) > self._max_line_bytes:
                 raise MalformedObject(f"{url}: a line of over {self._max_line_bytes} bytes")
-        if rest.strip():
+        if rest:
             yield bytes(rest)
 
     def _chunks(self, response: requests.Response, needs: Permission, idle_seconds: float) -> Iterator[bytes]:
@@ -246,19 +297,25 @@ class ApiClient:
             except TRANSPORT_ERRORS as error:
                 self._count(needs, "broken")
                 let_go(error)
-                raise ApiUnreachable(response.url.partition("?")[0], self._why(error, idle_seconds)) from None
+                why = self._why(error, idle_seconds)
+                raise ApiUnreachable(response.url.partition("?")[0], why.text, why.cause) from None
             if not chunk:
                 return
             yield chunk
 
-    def _why(self, error: Exception, idle_seconds: float) -> str:
+    def _why(self, error: Exception, idle_seconds: float) -> Why:
+        server = self._server
         peer = Peer(
-            setting=self._setting,
-            program="the API server (or kubectl proxy)",
-            ca=f"k8s_ca_file {self._ca_file!r}" if self._ca_file is not None else "the system's CAs",
-            ca_remedy="set k8s_ca_file to the CA of the cluster",
+            setting=server.setting,
+            program=server.program,
+            ca=f"{server.ca_setting} {self._ca_file!r}" if self._ca_file is not None else "the system's CAs",
+            ca_remedy=server.ca_remedy,
+            name_remedy=server.name_remedy,
         )
-        return why_unreachable(error, peer, idle_seconds).text
+        why = why_unreachable(error, peer, idle_seconds)
+        if why.cause == "broken" and not self._tls:
+            return Why(why.cause, f"{why.text}; does {server.setting} mean https://?")
+        return why
 
     def _status_error(self, url: str, response: requests.Response, needs: Permission) -> ApiStatusError:
         status = response.status_code
@@ -266,23 +323,16 @@ class ApiClient:
         with self._open_sockets.deadline(self._idle_seconds), contextlib.suppress(*TRANSPORT_ERRORS):
             while len(body) < _MAX_ERROR_BYTES and (chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True)):
                 body += chunk
-        said = status_message(bytes(body[:_MAX_ERROR_BYTES]))
-        if 300 <= status < 400:
-            message = (
-                f"it redirects to {quoted(response.headers.get('Location', ''))}, which is not followed because the "
-                f"token is for this server alone; set {self._setting} to the address of the API itself"
-            )
-        elif status == 401:
-            message = f"it does not take the token (from {self._credentials.origin}): {said}; see token_retrieval"
-        elif status == 403:
-            message = (
-                f"not allowed to {needs.verb} {needs.resource} (token from {self._credentials.origin}): {said}; grant "
-                f"the verb {needs.verb!r} on {needs.resource!r} by a ClusterRole and its binding"
-            )
-        else:
-            message = said
+        why = refusal(
+            status,
+            bytes(body[:_MAX_ERROR_BYTES]),
+            response.headers,
+            server=self._server,
+            needs=needs,
+            credentials=self._credentials,
+        )
         after = retry_after_seconds(response.headers.get("Retry-After"), self._wall_clock())
-        return ApiStatusError(url, status, message, after)
+        return ApiStatusError(url, status, why.message, after, why.remedy)
 
     def _count(self, needs: Permission, result: str) -> None:
         with self._lock:

@@ -39,7 +39,7 @@ MAX_TOKEN_BYTES = 32 * 1024
 RENEW_AFTER = 0.8
 """The part of a token's life after which it is replaced: the kubelet's own rule for mounted tokens."""
 RENEWAL_PAUSE_SECONDS = 60.0
-_QUOTED_CHARACTERS = 400
+_QUOTED_CHARACTERS = 80
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ . Nothing that these let through begins with
 # a dash, so no name can be taken for an option of kubectl.
@@ -81,12 +81,15 @@ class Credentials:
         kubectl_timeout_seconds: float = 15.0,
     ) -> None:
         self._retrieval = retrieval
-        self._none_will_do = is_plain_loopback(api_url)
+        self.none_will_do = is_plain_loopback(api_url)
+        """Whether the API may well want no token: it is plain http on this machine, as of ``kubectl proxy``."""
         self._environ = dict(os.environ if environ is None else environ)
         self._clock = clock
         self._kubectl_timeout_seconds = kubectl_timeout_seconds
         self._lock = threading.Lock()
         self._held: _Held | None = None
+        self._tried: Signature | None = None
+        """Of the token file when it was read last, whether a token was in it or not; None: it could not be read."""
         self._renewal_failed = False
         self._process_lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,6 +102,20 @@ class Credentials:
         """Where the token in force is from, in words for a user; before the first one: how it will be had."""
         held = self._held
         return held.origin if held is not None else f"token_retrieval {self._retrieval.method!r}"
+
+    @property
+    def sends_token(self) -> bool:
+        """Whether a token is in force."""
+        held = self._held
+        return held is not None and held.token is not None
+
+    def file_changed(self) -> bool:
+        """Whether the token file is another one than the one that was read last, or is there at last."""
+        if self._retrieval.method not in ("file", "auto") or self._goes_without:
+            return False
+        with contextlib.suppress(OSError):
+            return signature(self._retrieval.file) != self._tried
+        return False
 
     def token(self) -> str | None:
         """The token in force; None where requests go without one. Raises TokenError with the way out."""
@@ -118,6 +135,11 @@ class Credentials:
             self._closed = True
             if self._process is not None:
                 _kill_group(self._process)
+
+    @property
+    def _goes_without(self) -> bool:
+        """A ``kubectl proxy`` has credentials of its own, which a token would override."""
+        return self._retrieval.method == "none" or (self._retrieval.method == "auto" and self.none_will_do)
 
     def _check_names(self) -> None:
         for what, name, rule in (
@@ -141,8 +163,10 @@ class Credentials:
 
     def _obtain(self, held: _Held | None) -> _Held:
         method = self._retrieval.method
-        if method == "none":
-            return _Held(None, "token_retrieval 'none'")
+        if self._goes_without:
+            if method == "auto" and held is None:
+                log.info("no token is sent to the API over plain http to this machine, as behind `kubectl proxy`")
+            return _Held(None, f"token_retrieval {method!r}" + (" over http to this machine" * (method == "auto")))
         ways = {
             "file": (self._from_file,),
             "kubectl": (self._from_kubectl,),
@@ -159,9 +183,6 @@ class Credentials:
                 return obtained
         if held is not None and held.signature is None and held.token is not None and self._clock() < held.expires_at:
             return self._keep(held, reasons)
-        if method == "auto" and self._none_will_do:
-            log.info("no token for the API, as behind `kubectl proxy`: requests go without (%s)", "; ".join(reasons))
-            return _Held(None, "token_retrieval 'auto' found none")
         raise TokenError(method, "; ".join(reasons))
 
     def _keep(self, held: _Held, reasons: list[str]) -> _Held:
@@ -174,13 +195,13 @@ class Credentials:
     def _from_file(self) -> _Held:
         path = self._retrieval.file
         try:
-            content, read_from = read_bounded(path, MAX_TOKEN_BYTES)
+            content, self._tried = read_bounded(path, MAX_TOKEN_BYTES)
         except OSError as error:
+            self._tried = None
             raise _NoToken(
-                f"token file {path!r}: {error.strerror}; in a pod it is there with automountServiceAccountToken, "
-                'elsewhere name another by token_retrieval = { file = "…" }'
-            ) from error
-        return _Held(_checked(content, f"token file {path!r}"), f"token file {path!r}", signature=read_from)
+                f"token file {path!r}: {error.strerror} (a pod has one by automountServiceAccountToken)"
+            ) from (error)
+        return _Held(_checked(content, f"token file {path!r}"), f"token file {path!r}", signature=self._tried)
 
     def _from_kubectl(self) -> _Held:
         account, namespace = self._retrieval.service_account, self._retrieval.namespace
@@ -227,7 +248,7 @@ class Credentials:
                     self._process = None
         if process.returncode != 0:
             said = complaint.decode(errors="replace").strip()[:_QUOTED_CHARACTERS]
-            raise _NoToken(f"`{command}` failed with exit code {process.returncode}: {said!r}")
+            raise _NoToken(f"`{command}`: exit code {process.returncode}: {said!r}")
         return output
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from otel_k8s_cgroup.errors import KubeError, MalformedObject
 from otel_k8s_cgroup.http_words import quoted
 
-from .client import ApiClient, Permission
+from .complaints import Permission
 from .files import Signature, read_bounded, signature
 from .objects import decode, parse_page
 from .retry import Retry
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from otel_k8s_cgroup.model import Pod, PodSource
 
+    from .client import ApiClient
+
 log = logging.getLogger(__name__)
 
-KUBELET_PODS = Permission("get", "nodes/proxy")
-"""What a kubelet's /pods needs; since Kubernetes 1.33 ``nodes/pods`` will do.
+KUBELET_PODS = Permission("get", "nodes/pods")
+"""What a kubelet's /pods needs; before Kubernetes 1.33 ``nodes/proxy``, which also runs commands in pods.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/
 """
@@ -75,6 +77,7 @@ class PodWatcher:
         stopping: threading.Event,
         wait: Callable[[float], object],
         jitter: Callable[[], float],
+        clock: Callable[[], float],
         start_seconds: float,
     ) -> None:
         self.synced = threading.Event()
@@ -82,7 +85,14 @@ class PodWatcher:
         self._source = source
         self._store = PodStore(node)
         self._stopping = stopping
-        self._listing = Retry("list the pods", wait=wait, jitter=jitter)
+        client = source.client
+        self._listing = Retry(
+            "list the pods",
+            wait=wait,
+            jitter=jitter,
+            clock=clock,
+            changed=client.files_changed if client is not None else None,
+        )
         self._wait = wait
         self._jitter = jitter
         self._start_seconds = start_seconds
@@ -232,4 +242,6 @@ def open_pods(
         chosen = ApiPods(client, stopping=stopping, wait=wait, jitter=jitter, clock=clock, times=times)
     # Only the API server is asked by all nodes.
     start_seconds = times.start_seconds if source.method == "api" else 0.0
-    return PodWatcher(chosen, node=node, stopping=stopping, wait=wait, jitter=jitter, start_seconds=start_seconds)
+    return PodWatcher(
+        chosen, node=node, stopping=stopping, wait=wait, jitter=jitter, clock=clock, start_seconds=start_seconds
+    )

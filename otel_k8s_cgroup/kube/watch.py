@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, MalformedObject, TokenError
 from otel_k8s_cgroup.http_words import quoted
 
-from .client import Permission
+from .complaints import Permission
 from .objects import parse_event, parse_page, parse_status, parse_version
 from .retry import Retry
 
@@ -33,23 +33,25 @@ _LIST_TRIES: tuple[Mapping[str, str], ...] = ({"resourceVersion": "0", "limit": 
 _MAX_PAGES = 200
 _FAILURES_BEFORE_LIST = 3
 """Streams that fail in a row (a line that is too long, a server that will not resume) before a new list."""
-_POLLS_BETWEEN_WATCHES = 30
-"""Where watching is not allowed: how often the pods are listed before a watch is tried again."""
 _SHORT_SECONDS = 1.0
 """A stream that ends sooner and empty did not work (client-go's rule for "very short watch")."""
 
 
 class WatchTimes(NamedTuple):
-    """``poll_seconds``: between two lists where there is no watch. ``watch_seconds``: the least time after which the
-    server is asked to end a stream (twice that at most, at random, to spread the nodes' requests), and that after which
-    streams that told nothing, not even a bookmark (an API server sends one a minute), are believed no more and the pods
-    are listed. ``grace_seconds``: a stream that is silent for longer than that beyond its end is half-open.
+    """``poll_seconds``: between two lists of the kubelet's, which has no watch. ``denied_poll_seconds``: between two
+    lists of the API server's, each with one more try to watch, once a denied watch is believed; less up to a third at
+    random. Of 5,000 nodes that is 200 lists a second, out of the API server's cache, and a pod that is born meanwhile
+    has its name within that time. ``watch_seconds``: the least time after which the server is asked to end a
+    stream (twice that at most, at random, to spread the nodes' requests), and that after which streams that told
+    nothing, not even a bookmark (an API server sends one a minute), are believed no more and the pods are listed.
+    ``grace_seconds``: a stream that goes on for longer than that beyond its end is ended, whatever comes.
     ``start_seconds``: the first list is asked for within that time, at random: nobody notices it who starts one agent,
     and the API server does when all start."""
 
     poll_seconds: float = 10.0
     watch_seconds: float = 300.0
     grace_seconds: float = 30.0
+    denied_poll_seconds: float = 30.0
     start_seconds: float = 0.5
 
 
@@ -68,17 +70,22 @@ class ApiPods:
     ) -> None:
         self.client = api
         self._stopping = stopping
-        self._wait = wait
         self._jitter = jitter
         self._clock = clock
         self._times = times
         # A stream that breaks is everyday; it is worth a word once not even a new list helps.
-        self._watching = Retry("watch the pods", wait=wait, jitter=jitter, tolerated=_FAILURES_BEFORE_LIST)
+        self._watching = Retry(
+            "watch the pods",
+            wait=wait,
+            jitter=jitter,
+            clock=clock,
+            changed=api.files_changed,
+            tolerated=_FAILURES_BEFORE_LIST,
+        )
         self._version: str | None = None
         self._heard = 0.0
-        """When a list or a line of a stream came last."""
+        """When a list or an event of a stream came last."""
         self._gone_in_a_row = 0
-        self._polls_left = 0
         self._lock = threading.Lock()
         self._restarts: Counter[str] = Counter()
 
@@ -103,11 +110,9 @@ class ApiPods:
                 return
 
     def follow(self, store: PodStore) -> None:
-        """Resumes until the list has to be had anew; where watching is not allowed, only waits for when that is due."""
-        if self._polls_left > 0:
-            self._polls_left -= 1
-            self._wait(self._times.poll_seconds)
-            return
+        """Resumes until the list has to be had anew. Where watching is denied that is after each try: a pod that lives
+        for some seconds is listed meanwhile.
+        """
         while not self._stopping.is_set():
             if not self._resume(store) or self._watching.failures >= _FAILURES_BEFORE_LIST:
                 return
@@ -123,14 +128,9 @@ class ApiPods:
                 return False
             reason = _reason(error)
             self._restarted(reason)
-            if reason == "denied":
-                self._polls_left = _POLLS_BETWEEN_WATCHES
-                self._watching.say(error, f"the pods are listed every {self._times.poll_seconds:g} s instead")
-                self._wait(self._times.poll_seconds)
-                return False
             self._gone_in_a_row = self._gone_in_a_row + 1 if reason == "gone" else 0
-            self._watching.failed(error)
-            return reason != "gone"
+            self._watching.failed(error, instead_seconds=self._times.denied_poll_seconds)
+            return reason not in ("gone", "denied")
         self._restarted("closed")
         return True
 
@@ -140,21 +140,34 @@ class ApiPods:
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)} | _of(store.node)
         if self._version is not None:
             query["resourceVersion"] = self._version
-        with self.client.lines(PODS, query, WATCH, idle_seconds=seconds + self._times.grace_seconds) as lines:
-            opened, empty = self._clock(), True
-            try:
+        opened: float | None = None
+        events = strays = 0
+        try:
+            with self.client.lines(PODS, query, WATCH, end_seconds=seconds + self._times.grace_seconds) as lines:
+                opened = self._clock()
                 for line in lines:
+                    if not line.strip():
+                        strays += 1
+                        continue
                     self._apply(line, store)
                     self._worked()
                     self._heard = self._clock()
-                    empty = False
-            finally:
-                # However it ends: one that was open for a while was a good one, though on a quiet node nothing came.
-                if self._clock() - opened >= _SHORT_SECONDS:
-                    self._worked()
-                    empty = False
-        if empty:
-            raise ApiUnreachable(self.client.base_url + PODS, "the watch was closed at once, with nothing in it")
+                    events += 1
+        except ApiUnreachable:
+            if self._was_quiet(opened, strays):
+                self._worked()
+            raise
+        if self._was_quiet(opened, strays):
+            self._worked()
+        elif not events:
+            what = "with no event in it" if strays else "at once, with nothing in it"
+            raise ApiUnreachable(self.client.base_url + PODS, f"the watch was closed {what}")
+
+    def _was_quiet(self, opened: float | None, strays: int) -> bool:
+        """Whether a stream was a good one though no event came, as on a quiet node: one that was open for a while with
+        not a byte, however it ended. Bytes that are no event may keep it open for ever.
+        """
+        return opened is not None and not strays and self._clock() - opened >= _SHORT_SECONDS
 
     def _worked(self) -> None:
         self._watching.worked()

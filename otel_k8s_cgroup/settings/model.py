@@ -88,6 +88,18 @@ class Settings(BaseSettings):
     kubelet_url: Annotated[str, _by(values.api_url)] = _derived_row(
         "URL of the kubelet, for pod_source kubelet", "https://<k8s_node>:10250"
     )
+    kubelet_ca_file: Annotated[str | None, _by(values.optional_file)] = _row(
+        "CA certificates (PEM) that the kubelet's certificate is verified with, such as the node's "
+        "/var/lib/kubelet/pki/kubelet.crt",
+        "",
+        "k8s_ca_file",
+    )
+    kubelet_tls_server_name: Annotated[str | None, _by(_optional(values.tls_name))] = _row(
+        "name that the kubelet's certificate must be for", "", "the host of kubelet_url"
+    )
+    kubelet_insecure: Annotated[bool, _by(values.boolean)] = _row(
+        "whether the kubelet's certificate is not verified at all", default=False
+    )
     log_level: Annotated[LogLevel, _by(values.choice(get_args(LogLevel)))] = _row(
         "least severity that is logged: debug, info, warning or error", "info"
     )

@@ -184,6 +184,11 @@ node_name = name(
     'a node\'s name as `kubectl get nodes` shows it (lower-case letters, digits, "-", "."); set k8s_node or NODE_NAME',
 )
 
+tls_name = name(
+    r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}",
+    'a host name or an IP address as in a certificate, such as "worker-1"',
+)
+
 
 def token_retrieval(value: object) -> TokenRetrieval:
     """``"auto"``, ``"file"``, ``"kubectl"``, ``"none"``, ``{ file = … }`` or ``{ kubectl = { … } }``."""

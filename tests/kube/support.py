@@ -50,6 +50,10 @@ class Waits:
             self._changed.wait_for(lambda: self._permits > 0)
             self._permits -= 1
 
+    def clock(self) -> float:
+        """A clock on which nothing but the waits takes time."""
+        return sum(self.seconds)
+
     def hold(self) -> None:
         with self._changed:
             self._permits = 0

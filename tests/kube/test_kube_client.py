@@ -179,13 +179,103 @@ def test_a_proxy_variable_holds_for_https_elsewhere() -> None:
 # --- answers ---
 
 
+FORBIDDEN = (
+    'pods is forbidden: User "system:serviceaccount:otel-k8s-cgroup:otel-k8s-cgroup" cannot list resource "pods" in '
+    'API group "" at the cluster scope'
+)
+
+
 def test_a_403_names_the_missing_verb_and_resource(api: KubeApi) -> None:
-    """What to grant, and what the API said."""
-    api.on("list", failing(403, 'pods is forbidden: User "x" cannot list resource "pods"'))
+    """The API's words with the user in them; what to grant is apart, for where it lasts."""
+    api.on("list", failing(403, FORBIDDEN))
+    with pytest.raises(ApiStatusError) as caught:
+        get(client(api.url))
+    assert 'User "system:serviceaccount:otel-k8s-cgroup:otel-k8s-cgroup" cannot' in str(caught.value)
+    assert "ClusterRole" not in str(caught.value)
+    assert caught.value.remedy == "grant the verb 'list' on 'pods' by a ClusterRole and its binding"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            lambda exchange: exchange.answer(404, b"404 page not found\n"),
+            "HTTP 404: '404 page not found'; is k8s_api_url",
+        ),
+        (failing(404, "the server could not find the requested resource"), "resource'; is k8s_api_url right?"),
+        (
+            lambda exchange: exchange.answer(200, b"<html>log in</html>", Content_Type="text/html; charset=utf-8"),
+            "an HTML page, no answer of an API; is k8s_api_url right?",
+        ),
+        (
+            lambda exchange: exchange.answer(502, b"<html>Bad Gateway"),
+            "an HTML page: '<html>Bad Gateway'; is k8s_api_url",
+        ),
+        (
+            lambda exchange: exchange.answer(400, b"Client sent an HTTP request to an HTTPS server.\n"),
+            "it speaks TLS there; does k8s_api_url mean https://?",
+        ),
+        (
+            lambda exchange: exchange.answer(400, b"<html>The plain HTTP request was sent to HTTPS port"),
+            "it speaks TLS there; does k8s_api_url mean https://?",
+        ),
+        (
+            lambda exchange: exchange.raw(b"\x15\x03\x01\x00\x02\x02\x46"),
+            "it speaks TLS there; does k8s_api_url mean https://?",
+        ),
+    ],
+    ids=["404", "404 of an API", "log in", "502", "TLS of Go", "TLS of nginx", "TLS alert"],
+)
+def test_an_answer_of_something_else_names_the_setting(api: KubeApi, answer: Answer, said: str) -> None:
+    """A wrong path, a web page, a port for TLS: k8s_api_url is what to look at."""
+    api.on("list", answer)
     message = refused(client(api.url))
-    assert "'list' on 'pods'" in message
-    assert "ClusterRole" in message
-    assert "pods is forbidden" in message
+    assert said in message
+    assert len(message) < 250
+
+
+def test_plain_http_to_a_port_for_tls_names_the_setting(tls_api: KubeApi) -> None:
+    """A server that only closes the connection, as this one, gives no other hint."""
+    message = refused(client(tls_api.url.replace("https:", "http:")))
+    assert "does k8s_api_url mean https://?" in message
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_that_is_not_needed(api: KubeApi, token_file: Path, status: int) -> None:
+    """Behind plain http on this machine, as of kubectl proxy, none may do; elsewhere that is no advice."""
+    api.always("list", failing(status, "no"))
+    assert 'try token_retrieval = "none"' in refused(client(api.url, token_file=token_file))
+    assert "none" not in refused(client(api.url)).replace("'none'", "").replace("none is sent", "")
+
+
+def test_an_api_that_wants_a_token_says_that_none_is_sent(api: KubeApi) -> None:
+    """Not that it was refused."""
+    api.token = SECRET
+    mine = ApiClient(api.url, credentials=Credentials(TokenRetrieval("auto", file="/nonexistent"), api.url))
+    assert (
+        "it wants a token, and none is sent (token_retrieval 'auto' over http to this machine); see token_retrieval"
+        in refused(mine)
+    )
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 429, 500])
+def test_messages_are_short(api: KubeApi, token_file: Path, status: int) -> None:
+    """One can read them though the server writes much."""
+    api.always("list", failing(status, FORBIDDEN * 100, Location="https://elsewhere.example/" + "x" * 1000))
+    assert len(refused(client(api.url, token_file=token_file))) < 350
+
+
+def test_a_body_that_drips_below_what_is_read_is_given_up(api: KubeApi) -> None:
+    """Inside the frame of a chunk, where no byte of the answer comes: its time is over by the real clock, too."""
+
+    def drip(exchange: Exchange) -> None:
+        exchange.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;")
+        while not exchange.is_over(20):
+            exchange.raw(b"x")
+
+    api.on("list", drip)
+    with pytest.raises(ApiUnreachable, match=r"did not end within 0\.2 s"):
+        get(client(api.url, answer_seconds=0.2))
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -129,16 +129,48 @@ def test_auto_takes_kubectl_where_there_is_no_file(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("url", [PROXY, "http://localhost:8001", "http://[::1]:8080"])
-def test_auto_does_without_behind_kubectl_proxy(kubectl: Kubectl, url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither file nor kubectl, but plain http on this machine: none; kubectl is tried once, and after a 401 again."""
+def test_auto_sends_none_behind_kubectl_proxy(
+    kubectl: Kubectl, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The proxy's own credentials count, which a token would override: no file is read, no kubectl run; said once."""
     caplog.set_level(logging.INFO)
-    credentials = Credentials(TokenRetrieval("auto", file=MISSING), url, environ=kubectl.environ)
+    kubectl.prints("of-kubectl")
+    file = tmp_path / "token"
+    file.write_text("of-the-file")
+    credentials = Credentials(TokenRetrieval("auto", file=str(file)), url, environ=kubectl.environ)
     assert [credentials.token() for _ in range(3)] == [None] * 3
-    assert len(kubectl.calls) == 1
+    assert not credentials.sends_token
+    assert not credentials.file_changed()
+    assert kubectl.calls == []
     assert len(caplog.records) == 1
-    kubectl.prints("now-there-is-one")
+
+
+@pytest.mark.parametrize("url", [PROXY, "http://localhost:8001"])
+def test_a_token_that_is_asked_for_is_sent_to_this_machine(kubectl: Kubectl, url: str) -> None:
+    """By token_retrieval "kubectl" or a file: a port-forward may want one."""
+    kubectl.prints("of-kubectl")
+    assert Credentials(TokenRetrieval("kubectl"), url, environ=kubectl.environ).token() == "of-kubectl"
+
+
+def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
+    """Also one that appears, and one with no token in it that gets one; not one that is as it was when it was read."""
+    path = tmp_path / "token"
+    credentials = _of_file(path)
+    with pytest.raises(TokenError):
+        credentials.token()
+    assert not credentials.file_changed()
+    path.write_text("")
+    assert credentials.file_changed()
+    with pytest.raises(TokenError, match="empty"):
+        credentials.token()
+    assert not credentials.file_changed()
+    path.write_text("token")
+    assert credentials.file_changed()
+    credentials.token()
     credentials.invalidate()
-    assert credentials.token() == "now-there-is-one"
+    assert not credentials.file_changed()
+    path.unlink()
+    assert not credentials.file_changed()
 
 
 @pytest.mark.parametrize("url", [HTTPS, "https://127.0.0.1:6443", "http://192.0.2.1"])

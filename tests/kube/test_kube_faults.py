@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import ssl
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
     from .conftest import Watch
 
 
+class Leaps:
+    """A clock on which everything takes twenty seconds."""
+
+    def __init__(self) -> None:
+        self._moments = itertools.count(0, 20)
+
+    def __call__(self) -> float:
+        return float(next(self._moments))
+
+
 HALF_OPEN = WatchTimes(watch_seconds=0, grace_seconds=-0.9, start_seconds=0)
-"""A stream that is silent for 0.1 s is half-open."""
+"""A stream that is open for 0.1 s is open for too long."""
 
 
 # --- the API server is not well ---
@@ -126,6 +137,37 @@ def test_a_half_open_stream_is_noticed(api: KubeApi, watch: Watch) -> None:
     assert watcher.stats.watch_restarts["unreachable"] >= 1
 
 
+@pytest.mark.parametrize("stray", [b"\n", b" ", b"{", b"\r\n\r\n"], ids=["blank", "space", "brace", "blanks"])
+def test_a_stream_that_is_kept_open_by_stray_bytes_is_not_believed(
+    api: KubeApi, watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture, stray: bytes
+) -> None:
+    """Only events count as heard: such streams are ended, are failures, and the pods are listed after three of them."""
+
+    def play(exchange: Exchange) -> None:
+        exchange.stream_head()
+        while not exchange.is_over(10):
+            exchange.chunk(stray)
+
+    api.always("watch", play)
+    times = WatchTimes(watch_seconds=10_000, grace_seconds=0.1 - 20_000, start_seconds=0)
+    watcher = watch(times=times, clock=Leaps())
+    api.wait_for("list", 3)
+    assert waits.seconds[:4] == [0.5, 1, 2, 4]
+    assert len(api.seen("watch")) >= 4
+    assert "cannot watch the pods: " in caplog.text
+    api.add(pod("a"))
+    comes_to(watcher, "a")
+
+
+def test_a_stream_of_blank_lines_that_closes_did_not_work(api: KubeApi, watch: Watch, waits: Waits) -> None:
+    """However long it was open."""
+    api.on("watch", *[stream(b"\n\n", b"\r\n")] * 5)
+    watch(clock=Leaps())
+    api.wait_for("watch", 6)
+    assert waits.seconds == [0.5, 1, 2, 4, 8]
+    assert len(api.seen("list")) == 4
+
+
 def test_streams_that_close_at_once_are_no_busy_loop(api: KubeApi, watch: Watch, waits: Waits) -> None:
     """An empty stream that ends in order, again and again: waits longer each time, and lists anew after three."""
     api.on("watch", *[stream()] * 5)
@@ -154,46 +196,99 @@ def test_a_quiet_stream_that_was_open_for_long_is_no_fault(
 # --- permissions and tokens ---
 
 
-def test_list_forbidden_names_the_verb(api: KubeApi, watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    """Said once for all the tries, and it goes on by itself once it is granted."""
+FORBIDDEN = (
+    'pods is forbidden: User "system:serviceaccount:otel-k8s-cgroup:otel-k8s-cgroup" cannot list resource "pods" in '
+    'API group "" at the cluster scope'
+)
+
+
+def test_a_passing_denial_is_no_reason_to_grant(
+    api: KubeApi, watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An API server that has just started refuses lists and watches which it grants a moment later: tried again within
+    seconds, listed at each try, and nobody is told to grant what is granted.
+    """
     api.add(pod("a"))
-    api.on("list", *[failing(403, "pods is forbidden")] * 5)
-    watcher = watch()
+    api.on("list", *[failing(403, FORBIDDEN)] * 5)
+    api.on("watch", *[failing(403, FORBIDDEN)] * 5)
+    watcher = watch(clock=waits.clock)
+    api.wait_for("watch", 6)
     comes_to(watcher, "a")
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert "'list' on 'pods'" in warnings[0]
+    assert waits.seconds == [0.5, 1, 2, 4, 5] * 2
+    assert len(api.seen("list")) == 5 + 1 + 5
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot list the pods: {api.url}/api/v1/pods: HTTP 403: {FORBIDDEN[:90] + '…'!r}; trying again",
+        "can list the pods again",
+    ]
+    assert watcher.stats.watch_restarts == {"denied": 5}
+
+
+def test_a_denied_list_that_lasts_names_the_verb(
+    api: KubeApi, watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a minute, once for all the tries, with since when; and it goes on by itself once it is granted."""
+    api.add(pod("a"))
+    api.on("list", *[failing(403, FORBIDDEN)] * 20)
+    comes_to(watch(clock=waits.clock), "a")
+    assert waits.seconds == [0.5, 1, 2, 4, *[5] * 11, *[30] * 5]
+    first, lasting = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "grant" not in first
+    assert lasting.endswith(", for 62 s now; grant the verb 'list' on 'pods' by a ClusterRole and its binding")
+    assert len(lasting) < 260
 
 
 @pytest.mark.parametrize("status", [403, 405])
 def test_where_only_list_is_allowed_it_polls(
     api: KubeApi, watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    """Every ten seconds, said once with the missing verb; a watch is tried now and then, and used if allowed."""
+    """At short intervals for a minute, then twice a minute, said once with the missing verb; a watch is tried after
+    each list, and used once it is allowed.
+    """
     api.add(pod("a"))
     api.always("watch", failing(status, "no watching here"))
-    watcher = watch()
-    api.wait_for("list", 5)
+    watcher = watch(clock=waits.clock)
+    api.wait_for("list", 25)
     waits.hold()
     api.add(pod("b"))
     waits.let_go(2)
     comes_to(watcher, "a", "b")
     waits.let_go()
-    api.wait_for("watch", 3)
-    assert set(waits.seconds) == {10.0}
-    assert 60 <= len(api.seen("list")) <= 70
-    lists = len(api.seen("list"))
-    assert lists - len(waits.seconds) <= 1  # before every list but the first there is a wait
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert "cannot watch the pods" in warnings[0]
-    assert "listed every 10 s instead" in warnings[0]
-    assert ("'watch' on 'pods'" in warnings[0]) == (status == 403)
+    api.wait_for("watch", 30)
+    assert waits.seconds[:20] == [0.5, 1, 2, 4, *[5] * 11, *[30] * 5]
+    assert set(waits.seconds[20:]) == {30}
+    assert all(request.params.get("resourceVersion") == "0" for request in api.seen("list"))
+    assert len(api.seen("list")) - len(waits.seconds) <= 1  # before every list but the first there is a wait
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert warning.startswith("cannot watch the pods: ")
+    assert "'no watching here', for 62 s now; " in warning
+    assert warning.endswith("; listing every 30 s")
+    assert ("'watch' on 'pods'" in warning) == (status == 403)
     api.always("watch", None)
-    api.wait_for("watch", 4)
+    api.wait_for("watch", len(api.seen("watch")) + 1)
     api.add(pod("c"))
     comes_to(watcher, "a", "b", "c")
     eventually(lambda: "can watch the pods again" in caplog.text)
+
+
+@pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 20.0), (0.5, 25.0), (1.0, 30.0)])
+def test_polls_of_a_denied_watch_are_spread(
+    api: KubeApi, watch: Watch, waits: Waits, jitter: float, seconds: float
+) -> None:
+    """The nodes of a cluster do not ask in step, and none waits for longer than a new pod may wait for its name."""
+    api.always("watch", failing(403))
+    watch(clock=Leaps(), jitter=lambda: jitter)
+    assert waits.reached(5)[2:] == [seconds] * 3
+
+
+def test_a_denial_that_is_broken_by_an_outage_begins_anew(
+    api: KubeApi, watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture
+) -> None:
+    """403, an API server that is away, 403: each of its starts may be the reason."""
+    for _ in range(5):
+        api.on("watch", *[failing(403)] * 10, Exchange.reset)
+    watch(clock=waits.clock)
+    api.wait_for("watch", 56)
+    assert "now;" not in caplog.text
 
 
 def test_a_401_until_the_token_file_changes(api: KubeApi, watch: Watch, waits: Waits, tmp_path: Path) -> None:
@@ -212,6 +307,26 @@ def test_a_401_until_the_token_file_changes(api: KubeApi, watch: Watch, waits: W
     token.write_text("new")
     waits.let_go()
     comes_to(watcher, "a")
+
+
+def test_a_replaced_token_ends_the_wait(api: KubeApi, watch: Watch, tmp_path: Path) -> None:
+    """The file is looked at each second of a wait of up to half a minute, or of minutes that the API asked for."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    api.token = "new"
+    api.add(pod("a"))
+    refused = failing(401, "Unauthorized", Retry_After="200")
+    api.on("list", refused, refused)
+    passed: list[float] = []
+
+    def wait(seconds: float) -> None:
+        passed.append(seconds)
+        if len(passed) == 7:
+            token.write_text("new")
+
+    comes_to(watch(client=client(api.url, token_file=token), wait=wait), "a")
+    assert passed == [1.0] * 7
+    assert len(api.seen("list")) == 3
 
 
 def test_no_token_is_waited_for(api: KubeApi, watch: Watch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

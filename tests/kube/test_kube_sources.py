@@ -9,7 +9,7 @@ import pytest
 
 from otel_k8s_cgroup.kube import kubelet_url
 from otel_k8s_cgroup.model import PodSource
-from tests.fakes.kube_api import KubeApi, failing, pod
+from tests.fakes.kube_api import KubeApi, pod
 
 from .support import Waits, client, comes_to, names
 
@@ -60,17 +60,27 @@ def test_a_kubelet_that_has_no_pods_yet(api: KubeApi, watch: Watch, waits: Waits
     assert watcher.pods == ()
 
 
+@pytest.mark.parametrize(
+    ("subresources", "grant"),
+    [
+        ("subresource(s)=[pods proxy]", "nodes/pods"),
+        ("subresource(s)=[proxy]", "nodes/proxy"),
+        ("subresource=proxy", "nodes/proxy"),
+        ("", "nodes/pods"),
+    ],
+)
 def test_a_kubelet_that_forbids_names_the_permission(
-    api: KubeApi, watch: Watch, caplog: pytest.LogCaptureFixture
+    api: KubeApi, watch: Watch, caplog: pytest.LogCaptureFixture, subresources: str, grant: str
 ) -> None:
-    """``nodes/proxy``, which few would guess; and it goes on once it is granted."""
+    """``nodes/pods``, and ``nodes/proxy`` only where the kubelet's own words name nothing less; granted, it goes on."""
     api.add(pod("a"))
-    api.on("kubelet", failing(403, "Forbidden (user=x, verb=get, resource=nodes, subresource=proxy)"))
+    said = f"Forbidden (user={'x' * 90}, verb=get, resource=nodes, {subresources})"
+    api.on("kubelet", *[lambda exchange: exchange.answer(403, said.encode())] * 20)
     calm = Waits()
-    watcher = watch(KUBELET, wait=calm)
+    watcher = watch(KUBELET, wait=calm, clock=calm.clock)
     comes_to(watcher, "a")
     calm.hold()
-    assert "'get' on 'nodes/proxy'" in caplog.text
+    assert f"'get' on {grant!r}" in caplog.text
     assert "can list the pods again" in caplog.text
     calm.let_go()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,22 +22,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fakes.faulty_otlp import Fault
-    from tests.fakes.kube_api import Verb
+    from tests.fakes.kube_api import Answer, Verb
 
 
-def _lines(api: ApiClient, idle_seconds: float = 10.0) -> AbstractContextManager[Iterator[bytes]]:
-    return api.lines(PODS, {"watch": "true"}, WATCH, idle_seconds=idle_seconds)
+def _lines(api: ApiClient, end_seconds: float = 10.0) -> AbstractContextManager[Iterator[bytes]]:
+    return api.lines(PODS, {"watch": "true"}, WATCH, end_seconds=end_seconds)
 
 
 def test_lines_come_as_soon_as_they_are_there(api: KubeApi) -> None:
-    """Though the stream goes on: a line in three pieces, two lines in one piece, an empty one, one without an end."""
+    """Though the stream goes on: a line in three pieces, two lines in one piece, a blank one, one without an end. What
+    completes no line is told as an empty one.
+    """
     pieces = [b'{"a"', b":", b"1}\n", b"2\n3\n", b"\r\n", b"4"]
     api.on("watch", stream(*pieces, then=Exchange.hang), stream(*pieces))
     mine = client(api.url)
     with _lines(mine) as lines:
-        assert [next(lines) for _ in range(3)] == [b'{"a":1}', b"2", b"3"]
+        assert [next(lines) for _ in range(5)] == [b"", b"", b'{"a":1}', b"2", b"3"]
     with _lines(mine) as lines:
-        assert list(lines) == [b'{"a":1}', b"2", b"3", b"4"]
+        assert [line for line in lines if line] == [b'{"a":1}', b"2", b"3", b"\r", b"4"]
     mine.close()
 
 
@@ -65,18 +68,43 @@ def test_a_line_that_is_too_long_ends_the_stream(api: KubeApi) -> None:
     api.on("watch", endless)
     mine = client(api.url, max_line_bytes=20_000)
     with _lines(mine) as lines, pytest.raises(MalformedObject, match="over 20000 bytes"):
-        next(lines)
+        deque(lines, maxlen=0)
     mine.close()
 
 
-def test_a_half_open_stream_ends(api: KubeApi) -> None:
-    """Nothing comes and nothing is closed: idle_seconds is the end of it."""
-    api.on("watch", stream(b"1\n", then=Exchange.hang))
+def _drip(data: bytes) -> Answer:
+    def play(exchange: Exchange) -> None:
+        exchange.stream_head()
+        exchange.chunk(b"1\n")
+        while not exchange.is_over(10):
+            exchange.chunk(data)
+
+    return play
+
+
+def _drip_trailers(exchange: Exchange) -> None:
+    exchange.stream_head()
+    exchange.chunk(b"1\n")
+    exchange.raw(b"0\r\n")
+    while not exchange.is_over(10):
+        exchange.raw(b"X: y\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [stream(b"1\n", then=Exchange.hang), _drip(b"\n"), _drip(b" "), _drip(b"x"), _drip(b"2\n"), _drip_trailers],
+    ids=["silence", "blank lines", "spaces", "a line that never ends", "lines", "trailers"],
+)
+def test_a_stream_has_an_end(api: KubeApi, answer: Answer) -> None:
+    """Nothing comes and nothing is closed, or bytes come for ever: end_seconds is the end, and the client goes on."""
+    api.on("watch", answer)
     mine = client(api.url)
-    with _lines(mine, idle_seconds=0.05) as lines:
-        assert next(lines) == b"1"
-        with pytest.raises(ApiUnreachable, match=r"no answer within 0\.05 s"):
-            next(lines)
+    with pytest.raises(ApiUnreachable, match=r"did not end within 0\.2 s"), _lines(mine, end_seconds=0.2) as lines:
+        deque(lines, maxlen=0)
+    api.on("watch", stream(b"1\n"))
+    with _lines(mine) as lines:
+        assert list(lines) == [b"1"]
+    assert mine.request_counts == {("watch", "200"): 2, ("watch", "broken"): 1}
     mine.close()
 
 
@@ -95,7 +123,7 @@ def test_close_ends_what_hangs(request: pytest.FixtureRequest, ca_file: Path, fi
             if verb == "list":
                 mine.get_json(PODS, {}, LIST)
             else:
-                with _lines(mine, idle_seconds=1000.0) as lines:
+                with _lines(mine, end_seconds=1000.0) as lines:
                     next(lines)
         ended.set()
 
@@ -117,7 +145,7 @@ def test_a_stream_that_does_not_begin_is_given_up(fault: Fault) -> None:
     """
     with FaultyServer(fault) as server:
         mine = client(f"http://127.0.0.1:{server.port}", idle_seconds=0.2)
-        with pytest.raises((ApiUnreachable, ApiStatusError)) as caught, _lines(mine, idle_seconds=1000.0):
+        with pytest.raises((ApiUnreachable, ApiStatusError)) as caught, _lines(mine, end_seconds=1000.0):
             pytest.fail("it began")
         said = str(caught.value)
         if fault == "drip of a body":
@@ -132,7 +160,7 @@ def test_a_client_goes_on_after_a_stream_that_did_not_begin(api: KubeApi) -> Non
     api.on("watch", Exchange.hang, Exchange.hang)
     mine = client(api.url, idle_seconds=0.1)
     for _ in range(2):
-        with pytest.raises(ApiUnreachable, match=r"no answer within 0\.1 s"), _lines(mine, idle_seconds=1000.0):
+        with pytest.raises(ApiUnreachable, match=r"no answer within 0\.1 s"), _lines(mine, end_seconds=1000.0):
             pytest.fail("it began")
     late = threading.Event()
 
@@ -143,7 +171,7 @@ def test_a_client_goes_on_after_a_stream_that_did_not_begin(api: KubeApi) -> Non
         exchange.finish()
 
     api.on("watch", play)
-    with _lines(mine, idle_seconds=1000.0) as lines:
+    with _lines(mine, end_seconds=1000.0) as lines:
         assert list(lines) == [b"1"]
     assert mine.request_counts == {("watch", "unreachable"): 2, ("watch", "200"): 1}
     mine.close()

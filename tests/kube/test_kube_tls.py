@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 import trustme
 
 from otel_k8s_cgroup.connections import Adapter, OpenSockets, tls_context
-from otel_k8s_cgroup.errors import ApiUnreachable
-from otel_k8s_cgroup.kube import LIST, PODS
+from otel_k8s_cgroup.errors import ApiUnreachable, KubeError
+from otel_k8s_cgroup.kube import KUBELET, LIST, PODS
 from tests.fakes.kube_api import KubeApi
 
-from .support import client, get, refused, server_tls
+from .support import SECRET, client, get, refused, server_tls
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -74,11 +75,74 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path, content: bytes | None) 
     path = tmp_path / "ca.crt"
     if content is not None:
         path.write_bytes(content)
-    message = refused(client("https://127.0.0.1:1", ca_file=str(path)))
-    assert f"k8s_ca_file {str(path)!r}" in message
-    assert "PEM" in message
+    with pytest.raises(KubeError) as caught:
+        client("https://127.0.0.1:1", ca_file=str(path))
+    assert f"k8s_ca_file {str(path)!r}" in str(caught.value)
+    assert "PEM" in str(caught.value)
+    assert str(caught.value).isprintable()
+    client("http://127.0.0.1:1", ca_file=str(path)).close()  # where nothing is verified, it is nobody's fault
+
+
+def test_a_ca_file_that_breaks_while_running_is_waited_for(tls_api: KubeApi, token_file: Path, ca_file: Path) -> None:
+    """Caught half-written: nothing is sent until it is whole, and then the client goes on."""
+    mine = client(tls_api.url, token_file=token_file, ca_file=str(ca_file))
+    good = ca_file.read_bytes()
+    ca_file.write_bytes(good[:-100])
+    assert mine.files_changed()
+    for _ in range(2):
+        with pytest.raises(KubeError, match="k8s_ca_file"):
+            mine.get_json(PODS, {}, LIST)
+    assert tls_api.requests == []
+    assert not mine.files_changed()
+    ca_file.write_bytes(good)
+    assert mine.files_changed()
+    assert get(mine) is not None
 
 
 def test_https_to_a_plain_port_says_so(api: KubeApi) -> None:
     """A wrong scheme is a common slip: the message asks about it."""
-    assert "does not speak TLS" in refused(client(api.url.replace("http:", "https:")))
+    message = refused(client(api.url.replace("http:", "https:")))
+    assert "does not speak TLS there; does k8s_api_url mean http://" in message
+
+
+# --- a kubelet, whose certificate is its own and for its node's name ---
+
+
+@pytest.fixture
+def kubelet(ca: trustme.CA) -> Iterator[KubeApi]:
+    with KubeApi(tls=server_tls(ca, "worker-1"), token=SECRET) as server:
+        yield server
+
+
+def test_a_kubelet_is_verified_by_the_name_that_its_certificate_bears(
+    kubelet: KubeApi, token_file: Path, ca_file: Path
+) -> None:
+    """Asked by its address; a name that it does not bear is refused."""
+    named: dict[str, Any] = {"token_file": token_file, "ca_file": str(ca_file), "server": KUBELET}
+    assert get(client(kubelet.url, tls_server_name="worker-1", **named)) is not None
+    assert "for another name" in refused(client(kubelet.url, tls_server_name="worker-2", **named))
+    message = refused(client(kubelet.url, **named))
+    assert "set kubelet_tls_server_name to the name in it, by default the node's" in message
+    assert len(kubelet.requests) == 1
+
+
+def test_a_kubelets_own_certificate_is_named_with_its_file(kubelet: KubeApi, token_file: Path, ca_file: Path) -> None:
+    """The usual case without serverTLSBootstrap: which file it is, and the setting for it."""
+    trustme.CA().cert_pem.write_to_path(str(ca_file))
+    message = refused(client(kubelet.url, token_file=token_file, ca_file=str(ca_file), server=KUBELET))
+    assert "set kubelet_ca_file to the node's /var/lib/kubelet/pki/kubelet.crt" in message
+    assert kubelet.requests == []
+
+
+def test_insecure_takes_any_certificate(kubelet: KubeApi, token_file: Path) -> None:
+    """Of whatever CA and name, and with no warning of urllib3's; the token is sent."""
+    assert get(client(kubelet.url, token_file=token_file, verify=False, server=KUBELET)) is not None
+
+
+def test_a_kubelet_that_is_not_there_is_named(kubelet: KubeApi) -> None:
+    """Refused, a node's name that does not resolve, plain http: each names kubelet_url."""
+    kubelet.down()
+    assert "is kubelet_url right, and does the kubelet run there?" in refused(client(kubelet.url, server=KUBELET))
+    message = refused(client("https://no-such-node.invalid:10250", server=KUBELET))
+    assert "its name does not resolve" in message
+    assert "is kubelet_url right?" in message
