@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,12 @@ DEPLOY = REPOSITORY / "deploy"
 def manifest() -> list[dict[str, Any]]:
     """The objects of the manifest, in its order."""
     return list(yaml.safe_load_all((DEPLOY / "otel-k8s-cgroup.yaml").read_text()))
+
+
+def with_optional_lines() -> list[dict[str, Any]]:
+    """The manifest's objects with each line of YAML that is commented out."""
+    text = re.sub(r"^( +)# (- |  )", r"\1\2", (DEPLOY / "otel-k8s-cgroup.yaml").read_text(), flags=re.MULTILINE)
+    return list(yaml.safe_load_all(text))
 
 
 def of_kind(kind: str) -> dict[str, Any]:

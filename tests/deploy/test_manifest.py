@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from otel_k8s_cgroup import __version__, settings
 from otel_k8s_cgroup.model import TokenRetrieval
 from tests import otlp
-from tests.deploy.files import container, manifest, of_kind
+from tests.deploy.files import Container, container, manifest, of_kind, with_optional_lines
 from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.otlp_receiver import OtlpReceiver
@@ -55,7 +56,34 @@ def test_the_role_reads_pods_and_nothing_more() -> None:
     (rule,) = of_kind("ClusterRole")["rules"]
     assert rule.keys() == {"apiGroups", "resources", "verbs"}
     assert (rule["apiGroups"], rule["resources"]) == ([""], ["pods"])
-    assert sorted(rule["verbs"]) == ["get", "list", "watch"]
+    assert sorted(rule["verbs"]) == ["list", "watch"]
+
+
+def test_it_can_ask_the_kubelet_instead(tmp_path: Path) -> None:
+    """With its optional lines taken in a cluster takes it, too; the right is the least that will do; and the program
+    reads the kubelet's address, its certificate and the name in that.
+    """
+    objects = with_optional_lines()
+    for obj in objects:
+        kubernetes_validate.validate(obj, "1.34", strict=True)
+    _, rule = next(each for each in objects if each["kind"] == "ClusterRole")["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}
+    pod = next(each for each in objects if each["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    (spec,) = pod["containers"]
+    volume = Container(pod, spec).volumes["/host/kubelet.crt"]
+    assert volume["hostPath"] == {"path": "/var/lib/kubelet/pki/kubelet.crt", "type": "File"}
+    environ = {each["name"]: each.get("value", NODE) for each in spec["env"]}
+    environ["HOST_IP"] = "10.0.0.7"
+    certificate = tmp_path / "kubelet.crt"
+    certificate.write_text("PEM")
+    for name, value in environ.items():
+        expanded = re.sub(r"\$\((\w+)\)", lambda found: environ[found[1]], value)
+        environ[name] = expanded.replace("/host/kubelet.crt", str(certificate))
+    loaded = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=tmp_path)
+    assert loaded.pod_source.method == "kubelet"
+    assert loaded.kubelet_url == "https://10.0.0.7:10250"
+    assert (loaded.kubelet_tls_server_name, loaded.kubelet_ca_file) == (NODE, str(certificate))
+    assert not loaded.kubelet_insecure
 
 
 def test_the_container_is_confined() -> None:
