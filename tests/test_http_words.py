@@ -54,19 +54,19 @@ def test_dates_are_read_in_all_forms_of_http(moment: datetime, form: str) -> Non
     assert retry_after_seconds(header, NOW) == max(0.0, at.timestamp() - NOW)
 
 
-@given(st.text(st.characters()) | st.text(st.characters(), min_size=301))
+@given(st.text(st.characters()) | st.text(st.characters(), min_size=121))
 def test_what_is_quoted_is_one_short_line(text: str) -> None:
     """Whatever it is; what has nothing of that is as it was."""
     assert quoted(text).isprintable()
-    assert len(quoted(text)) < 310 * 10  # an escape has up to ten characters
-    assert len(text) > 300 or quoted(text) == repr(text)
+    assert len(quoted(text)) < 125 * 10  # an escape has up to ten characters
+    assert len(text) > 120 or quoted(text) == repr(text)
 
 
 @given(st.binary() | st.text(st.characters()).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_body_of_an_error_is_one_short_line(body: bytes) -> None:
     """Never an exception."""
     assert status_message(body).isprintable()
-    assert len(status_message(body)) < 310 * 10
+    assert len(status_message(body)) < 125 * 10
 
 
 @given(st.text(st.characters(), min_size=1, max_size=100))

@@ -36,6 +36,8 @@ class Server(NamedTuple):
     ca_remedy: str
     name_remedy: str = ""
     """Where its certificate is for another name."""
+    refused_remedy: str = "see token_retrieval"
+    """Where it does not take the token."""
 
 
 API_SERVER = Server(
@@ -47,8 +49,9 @@ KUBELET = Server(
     "kubelet_url",
     "the kubelet",
     "kubelet_ca_file",
-    "a kubelet signs its own by default: set kubelet_ca_file to the node's /var/lib/kubelet/pki/kubelet.crt",
+    "a kubelet's own is /var/lib/kubelet/pki/kubelet.crt on its node: set kubelet_ca_file",
     "set kubelet_tls_server_name to the name in it, by default the node's",
+    "see token_retrieval; a kubelet takes tokens with authentication.webhook.enabled",
 )
 
 
@@ -79,7 +82,7 @@ def refusal(  # noqa: PLR0911 - a table: one return a row
     if status == 401 and not credentials.sends_token:
         return Refusal(f"it wants a token, and none is sent ({credentials.origin}); see token_retrieval")
     if status == 401:
-        way_out = _without_token(credentials) or "; see token_retrieval"
+        way_out = _without_token(credentials) or f"; {server.refused_remedy}"
         return Refusal(f"it does not take the token (from {credentials.origin}): {short}{way_out}")
     if status == 403:
         return Refusal(short + _without_token(credentials), _grant(needs, text))

@@ -146,10 +146,9 @@ class ApiPods:
             with self.client.lines(PODS, query, WATCH, end_seconds=seconds + self._times.grace_seconds) as lines:
                 opened = self._clock()
                 for line in lines:
-                    if not line.strip():
+                    if not line.strip() or not self._apply(line, store):
                         strays += 1
                         continue
-                    self._apply(line, store)
                     self._worked()
                     self._heard = self._clock()
                     events += 1
@@ -173,7 +172,8 @@ class ApiPods:
         self._watching.worked()
         self._gone_in_a_row = 0
 
-    def _apply(self, line: bytes, store: PodStore) -> None:
+    def _apply(self, line: bytes, store: PodStore) -> bool:
+        """Whether it was an event of a type that is known."""
         url = self.client.base_url + PODS
         kind, obj = parse_event(line, url)
         match kind:
@@ -188,7 +188,9 @@ class ApiPods:
                 raise ApiStatusError(url, code, f"the watch ended with an error: {quoted(message)}")
             case _:
                 store.skip(MalformedObject(f"{url}: an event of unknown type {quoted(kind)}"))
+                return False
         self._version = parse_version(obj) or self._version
+        return True
 
     def _objects(self, query: Mapping[str, str], node: str) -> Iterator[object]:
         """What the list has, page by page, so that no more than one page is held as JSON."""

@@ -81,6 +81,13 @@ def half_a_list(exchange: Exchange) -> None:
         exchange.usual()
 
 
+def blank_lines(exchange: Exchange) -> None:
+    """A gateway that keeps a watch open for ever, and holds back what it tells."""
+    exchange.stream_head()
+    while not exchange.is_over(10):
+        exchange.chunk(b"\n")
+
+
 def without_cache(exchange: Exchange) -> None:
     """So it lists in pages."""
     if "resourceVersion" in exchange.request.params:
@@ -163,6 +170,7 @@ FAULTS: dict[str, Fault] = {
     "no answer to a watch": answering(None, Exchange.hang, tells=None),
     # It never ends: the list that is due after a while tells it.
     "a watch that sends nothing": Fault(mute, lambda _cluster: None, named_within_seconds=330.0),
+    "a watch of blank lines": answering(None, blank_lines, tells=True, ticks=20),
     "a watch that is half-open": answering(None, stream(then=Exchange.hang), tells=None),
     "401 until the token file changes": TOKEN,
     "403": both(failing(403, "pods is forbidden")),

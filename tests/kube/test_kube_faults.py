@@ -12,7 +12,7 @@ import trustme
 from otel_k8s_cgroup.errors import KubeError
 from otel_k8s_cgroup.kube import WatchTimes, open_pods
 from otel_k8s_cgroup.model import PodSource
-from tests.fakes.kube_api import Exchange, KubeApi, bookmark, failing, pod, stream
+from tests.fakes.kube_api import Exchange, KubeApi, bookmark, event, failing, pod, stream
 
 from .support import Waits, client, comes_to, eventually, names
 
@@ -160,12 +160,13 @@ def test_a_stream_that_is_kept_open_by_stray_bytes_is_not_believed(
 
 
 def test_a_stream_of_blank_lines_that_closes_did_not_work(api: KubeApi, watch: Watch, waits: Waits) -> None:
-    """However long it was open."""
-    api.on("watch", *[stream(b"\n\n", b"\r\n")] * 5)
+    """However long it was open; as little as one of events that are none of the API's."""
+    api.on("watch", *[stream(b"\n\n", b"\r\n"), stream(event("PING", {"metadata": {"resourceVersion": "900"}}))] * 3)
     watch(clock=Leaps())
-    api.wait_for("watch", 6)
-    assert waits.seconds == [0.5, 1, 2, 4, 8]
+    watched = api.wait_for("watch", 6)
+    assert waits.seconds[:5] == [0.5, 1, 2, 4, 8]
     assert len(api.seen("list")) == 4
+    assert {request.params["resourceVersion"] for request in watched} == {"100"}
 
 
 def test_streams_that_close_at_once_are_no_busy_loop(api: KubeApi, watch: Watch, waits: Waits) -> None:

@@ -11,13 +11,15 @@ import trustme
 from otel_k8s_cgroup.connections import Adapter, OpenSockets, tls_context
 from otel_k8s_cgroup.errors import ApiUnreachable, KubeError
 from otel_k8s_cgroup.kube import KUBELET, LIST, PODS
-from tests.fakes.kube_api import KubeApi
+from tests.fakes.kube_api import KubeApi, pod
 
-from .support import SECRET, client, get, refused, server_tls
+from .support import SECRET, client, comes_to, get, refused, server_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from .conftest import Watch
 
 
 def test_the_clusters_ca_is_trusted(tls_api: KubeApi, token_file: Path, ca_file: Path) -> None:
@@ -105,6 +107,24 @@ def test_https_to_a_plain_port_says_so(api: KubeApi) -> None:
     assert "does not speak TLS there; does k8s_api_url mean http://" in message
 
 
+def test_a_replaced_ca_ends_the_wait(tls_api: KubeApi, watch: Watch, token_file: Path, ca_file: Path) -> None:
+    """Of a retry: looked at each second, as the token is."""
+    good = ca_file.read_bytes()
+    trustme.CA().cert_pem.write_to_path(str(ca_file))
+    passed: list[float] = []
+
+    def wait(seconds: float) -> None:
+        passed.append(seconds)
+        if sum(passed) >= 40:
+            ca_file.write_bytes(good)
+
+    tls_api.add(pod("a"))
+    mine = client(tls_api.url, token_file=token_file, ca_file=str(ca_file))
+    comes_to(watch(client=mine, wait=wait), "a")
+    assert sum(passed) == 40.5  # of the 61.5 that six waits would have taken
+    assert max(passed) == 1
+
+
 # --- a kubelet, whose certificate is its own and for its node's name ---
 
 
@@ -130,8 +150,15 @@ def test_a_kubelets_own_certificate_is_named_with_its_file(kubelet: KubeApi, tok
     """The usual case without serverTLSBootstrap: which file it is, and the setting for it."""
     trustme.CA().cert_pem.write_to_path(str(ca_file))
     message = refused(client(kubelet.url, token_file=token_file, ca_file=str(ca_file), server=KUBELET))
-    assert "set kubelet_ca_file to the node's /var/lib/kubelet/pki/kubelet.crt" in message
+    assert "a kubelet's own is /var/lib/kubelet/pki/kubelet.crt on its node: set kubelet_ca_file" in message
     assert kubelet.requests == []
+
+
+def test_a_kubelet_that_takes_no_tokens(kubelet: KubeApi, token_file: Path) -> None:
+    """It does so only where it asks the API server about them."""
+    kubelet.token = "another"
+    message = refused(client(kubelet.url, token_file=token_file, verify=False, server=KUBELET))
+    assert "authentication.webhook.enabled" in message
 
 
 def test_insecure_takes_any_certificate(kubelet: KubeApi, token_file: Path) -> None:
