@@ -102,7 +102,8 @@ def _why(cause: BaseException, peer: Peer) -> Why | None:  # noqa: PLR0911 - a t
     match cause:
         case ssl.SSLCertVerificationError() if cause.verify_code in _NAME_MISMATCH:
             remedy = peer.name_remedy or f"is {setting} right?"
-            return Why("TLS", f"its certificate is for another name: {cause.verify_message}; {remedy}")
+            said = cause.verify_message.rstrip(".")
+            return Why("TLS", f"its certificate is for another name: {said}; {remedy}")
         case ssl.SSLCertVerificationError():
             return Why(
                 "TLS",

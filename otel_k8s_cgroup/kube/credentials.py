@@ -127,7 +127,8 @@ class Credentials:
     def invalidate(self) -> None:
         """The API refused the token: the next call of ``token`` has it anew, whatever its file or expiry say."""
         with self._lock:
-            self._held = None
+            if not self._goes_without:
+                self._held = None
 
     def close(self) -> None:
         """Ends a kubectl that is running, for another thread; no more tokens after that."""
@@ -198,9 +199,8 @@ class Credentials:
             content, self._tried = read_bounded(path, MAX_TOKEN_BYTES)
         except OSError as error:
             self._tried = None
-            raise _NoToken(
-                f"token file {path!r}: {error.strerror} (a pod has one by automountServiceAccountToken)"
-            ) from (error)
+            hint = " (a pod has one by automountServiceAccountToken)" if self._retrieval.method == "file" else ""
+            raise _NoToken(f"token file {path!r}: {error.strerror}{hint}") from error
         return _Held(_checked(content, f"token file {path!r}"), f"token file {path!r}", signature=self._tried)
 
     def _from_kubectl(self) -> _Held:
