@@ -47,6 +47,9 @@ class CgroupTree:
         CgroupRootError: cgroups cannot be made here; the message says why.
     """
 
+    reason: str | None = None
+    """Why the cgroups are simulated; these are not."""
+
     def __init__(self, mount: Path, work_dir: Path) -> None:
         self._work_dir = work_dir
         self._bases: dict[str, Path] = {}
@@ -218,7 +221,7 @@ def _make_base(base: Path) -> int:
 
 def _refused(error: OSError, path: Path) -> CgroupRootError:
     way_out = "; run the demo as root for real ones" if os.geteuid() != 0 else ""
-    return CgroupRootError(str(error.filename or path), f"cgroups cannot be made here: {error.strerror}{way_out}")
+    return CgroupRootError(str(error.filename or path), f"cgroups cannot be made here ({error.strerror}){way_out}")
 
 
 def _enable_memory(directory: Path) -> bool:

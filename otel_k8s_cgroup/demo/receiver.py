@@ -44,6 +44,12 @@ class Point:
     attributes: dict[str, Value]
     resource: dict[str, Value]
 
+    @property
+    def pod_uid(self) -> str | None:
+        """Of the pod that it is about; None where it is one of the exporter's own."""
+        uid = self.resource.get("k8s.pod.uid")
+        return uid if isinstance(uid, str) else None
+
 
 class Receiver:
     """Receives until closed.

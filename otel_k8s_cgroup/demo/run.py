@@ -47,6 +47,8 @@ class PodTree(Protocol):
     """Pods as directories, real or simulated."""
 
     description: str
+    reason: str | None
+    """Why it is simulated; None where it is real."""
     cgroup_root: Path
 
     def start(self, pod: DemoPod) -> None: ...
@@ -161,7 +163,8 @@ class _Demo:
             # percentages of so short a time are not what a user should be left with.
             progress = self._progress()
             status = exporter.stop()
-            self._view.finish(replace(progress, points=self._store.points), [self._totals(), *proof])
+            progress = replace(progress, pod_points=self._store.pod_points, own_points=self._store.own_points)
+            self._view.finish(progress, [self._totals(), *proof])
             if status not in (0, -signal.SIGTERM):  # the latter: it had only begun to start
                 raise ExporterError(_with_log(f"the exporter did not end cleanly: exit status {status}", exporter))
 
@@ -225,7 +228,7 @@ class _Demo:
             return []
         verdict = "the same" if row.cpu_time_ns == counted else f"{abs(row.cpu_time_ns - counted)} ns apart"
         born = f"{pod.label}, born during the demo: its cpu_time_delta points add up to {row.cpu_time_ns} ns"
-        return [f"{born}, its cgroup's counter says {counted} ns: {verdict}."]
+        return [f"{born}, its cgroup's counter is {counted} ns: {verdict}."]
 
     def _tick(self, exporter: ExporterProcess) -> bool:
         """Shows how things are and waits a moment; false where the demo is to stop.
@@ -242,9 +245,11 @@ class _Demo:
     def _progress(self) -> Progress:
         return Progress(
             self._tree.description,
+            self._tree.reason,
             self._otlp_url,
             self._phase,
-            self._store.points,
+            self._store.pod_points,
+            self._store.own_points,
             self._store.rows(),
             tuple(self._events),
             time.time_ns(),
@@ -252,8 +257,8 @@ class _Demo:
 
     def _totals(self) -> str:
         return (
-            f"{self._store.points} points of {len(self._store.rows())} pods came over OTLP; "
-            "the README tells how to run it on the nodes of a cluster."
+            f"{self._store.pod_points} points of {len(self._store.rows())} pods and {self._store.own_points} of the "
+            "exporter itself came over OTLP; the README shows how to run it on the nodes of a cluster."
         )
 
 

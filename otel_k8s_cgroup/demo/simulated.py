@@ -29,11 +29,12 @@ class SimulatedTree:
     Args:
         directory: is made; the tree's root is in it.
         clock: monotonic seconds.
-        reason: why it is not real cgroups; part of the description.
+        reason: why it is not real cgroups.
     """
 
     def __init__(self, directory: Path, *, clock: Callable[[], float], reason: str) -> None:
-        self.description = f"SIMULATED cgroups (v2), no processes: {reason}"
+        self.description = "SIMULATED cgroups (v2), no processes"
+        self.reason: str | None = reason
         self.cgroup_root = directory / "root"
         self._building = directory / "building"
         for made in (directory, self.cgroup_root, self._building):

@@ -51,21 +51,29 @@ class PointStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pods: dict[str, _PodState] = {}
-        self._points = 0
+        self._pod_points = 0
+        self._own_points = 0
 
     def add(self, points: Iterable[Point]) -> None:
         with self._lock:
             for point in points:
-                self._points += 1
-                uid = point.resource.get("k8s.pod.uid")
-                if isinstance(uid, str):
-                    _add(self._pods.setdefault(uid, _PodState(point.resource)), point)
+                if point.pod_uid is None:
+                    self._own_points += 1
+                else:
+                    self._pod_points += 1
+                    _add(self._pods.setdefault(point.pod_uid, _PodState(point.resource)), point)
 
     @property
-    def points(self) -> int:
-        """How many points came in, those of no pod included."""
+    def pod_points(self) -> int:
+        """How many points of pods came in."""
         with self._lock:
-            return self._points
+            return self._pod_points
+
+    @property
+    def own_points(self) -> int:
+        """How many points came in that are about the exporter itself."""
+        with self._lock:
+            return self._own_points
 
     def rows(self) -> list[PodRow]:
         """A row a pod, in the order of their first points."""

@@ -93,11 +93,16 @@ class _Cell:
     def qos(self) -> Text:
         return Text(self.row.qos + (", static" if self.row.static else ""))
 
-    def age(self) -> Text:
-        seconds = self.age_seconds()
-        return Text(f"{seconds:.1f} s", "yellow" if seconds > _STALE_SECONDS else "green")
+    def history(self) -> Text:
+        shown = self.row.cpu_history[-_SPARK_CELLS:]
+        peak = f"{max(shown):4.0f}" if shown else " " * 4
+        return Text.assemble((sparkline(shown, self.signs), "cyan"), peak)
 
-    def age_seconds(self) -> float:
+    def last_point(self) -> Text:
+        seconds = self.seconds_since_last_point()
+        return Text(f"{seconds:.1f} s ago", "yellow" if seconds > _STALE_SECONDS else "green")
+
+    def seconds_since_last_point(self) -> float:
         return max(0, self.now_unix_nano - self.row.last_time_unix_nano) / 1e9
 
 
@@ -115,12 +120,12 @@ _COLUMNS = (
     _Column("QoS", 2, "left", _Cell.qos),
     _Column("CPU %", 0, "right", lambda cell: cell.figure(cell.row.cpu_percent, "{:.1f}")),
     _Column("of a core", 4, "left", lambda cell: Text(bar(cell.row.cpu_percent or 0.0, cell.signs), "cyan")),
-    _Column("history", 1, "left", lambda cell: Text(sparkline(cell.row.cpu_history, cell.signs), "cyan")),
+    _Column("history, peak", 1, "left", _Cell.history),
     _Column("CPU time", 5, "right", _Cell.cpu_time),
     _Column("memory", 0, "right", lambda cell: cell.mebibytes(cell.row.memory_bytes)),
     _Column("anonymous", 6, "right", lambda cell: cell.mebibytes(cell.row.anonymous_bytes)),
     _Column("points", 3, "right", lambda cell: Text(str(cell.row.points))),
-    _Column("age", 0, "right", _Cell.age),
+    _Column("last point", 0, "right", _Cell.last_point),
 )
 
 
@@ -133,12 +138,16 @@ def render(progress: Progress, console: Console, signs: Signs) -> Group:
         if Measurement.get(console, unbounded, _table(columns, cells)).maximum <= console.width:
             break
         columns.remove(going)
+    pods = "1 pod" if len(cells) == 1 else f"{len(cells)} pods"
     head = Text.assemble(
         ("otel-k8s-cgroup demo", "bold"),
-        f"   {progress.phase}   {progress.points} points   OTLP {progress.otlp_url}",
+        f"  {progress.phase}  {progress.pod_points} points of {pods} + {progress.own_points} of the exporter",
+        no_wrap=True,
+        overflow="ellipsis",
     )
+    where = Text(f"{progress.tree}   OTLP {progress.otlp_url}")
     events = [Text(event, "dim") for event in progress.events[-_EVENTS_SHOWN:]]
-    return Group(head, Text(progress.tree), _table(columns, cells), *events)
+    return Group(head, where, _table(columns, cells), *events)
 
 
 def _table(columns: Sequence[_Column], cells: Sequence[_Cell]) -> Table:
@@ -146,7 +155,7 @@ def _table(columns: Sequence[_Column], cells: Sequence[_Cell]) -> Table:
     for column in columns:
         table.add_column(column.header, justify=column.justify, no_wrap=True, overflow="ellipsis")
     for cell in cells:
-        ended = cell.age_seconds() > _STALE_SECONDS
+        ended = cell.seconds_since_last_point() > _STALE_SECONDS
         table.add_row(*(column.text(cell) for column in columns), style="dim" if ended else "")
     return table
 
@@ -160,12 +169,16 @@ class LiveTable:
         self._live = Live(
             console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop"
         )
+        self._has_reason = False
         self._live.start()
 
     def received(self, points: Sequence[Point]) -> None:
         pass
 
     def show(self, progress: Progress) -> None:
+        if progress.tree_reason is not None and not self._has_reason:
+            self._has_reason = True
+            self._console.print(Text(progress.tree_in_full))  # above the table
         self._live.update(render(progress, self._console, self._signs), refresh=True)
 
     def finish(self, progress: Progress, summary: Sequence[str]) -> None:
@@ -194,7 +207,7 @@ class PlainTable:
 
     def show(self, progress: Progress) -> None:
         if self._shown_unix_nano is None:
-            self._writer.write(f"otel-k8s-cgroup demo: {progress.tree}")
+            self._writer.write(f"otel-k8s-cgroup demo: {progress.tree_in_full}")
             self._shown_unix_nano = progress.now_unix_nano
         elif progress.rows and progress.now_unix_nano - self._shown_unix_nano >= _PLAIN_EVERY_NS:
             self._print(progress)

@@ -29,15 +29,24 @@ class Progress:
     """The demo at one moment."""
 
     tree: str
-    """What the cgroups are: real ones, or simulated and why."""
+    """What the cgroups are, in a few words: real or simulated."""
+    tree_reason: str | None
+    """Why they are simulated; None where they are real."""
     otlp_url: str
     phase: str
     """One or two words and seconds: ``12 s of 30 s``."""
-    points: int
+    pod_points: int
+    own_points: int
+    """Those about the exporter itself."""
     rows: Sequence[PodRow]
     events: Sequence[str]
     """What happened to pods, the oldest first."""
     now_unix_nano: int
+
+    @property
+    def tree_in_full(self) -> str:
+        """With the reason, which is long: to be shown once."""
+        return self.tree if self.tree_reason is None else f"{self.tree}: {self.tree_reason}"
 
 
 class View(Protocol):
@@ -117,37 +126,52 @@ class LineWriter:
 
 
 class JsonLines:
-    """One JSON object a point, as soon as it is there; everything else goes to ``err``."""
+    """One JSON object a point, as soon as it is there; everything else goes to ``err``.
+
+    The exporter's own points wait for the first point of a pod, which is what a user looks for.
+    """
 
     def __init__(self, out: TextIO, err: TextIO, stop: threading.Event) -> None:
         self._writer = LineWriter(out, stop)
         self._err = err
-        self._points: queue.SimpleQueue[Point] = queue.SimpleQueue()
-        self._told_tree = False
-        self._told_events = 0
+        self._pod_points: queue.SimpleQueue[Point] = queue.SimpleQueue()
+        self._own_points: queue.SimpleQueue[Point] = queue.SimpleQueue()
+        self._has_pod_point = False
+        self._has_tree = False
+        self._events = 0
 
     def received(self, points: Sequence[Point]) -> None:
         for point in points:
-            self._points.put(point)
+            (self._own_points if point.pod_uid is None else self._pod_points).put(point)
 
     def show(self, progress: Progress) -> None:
-        if not self._told_tree:
-            self._told_tree = True
-            self._tell(progress.tree)
-        for event in progress.events[self._told_events :]:
-            self._tell(event)
-        self._told_events = len(progress.events)
-        while not self._points.empty():
-            self._writer.write(json.dumps(asdict(self._points.get())))
+        if not self._has_tree:
+            self._has_tree = True
+            self._notify(progress.tree_in_full)
+        for event in progress.events[self._events :]:
+            self._notify(event)
+        self._events = len(progress.events)
+        if self._write(self._pod_points):
+            self._has_pod_point = True
+        if self._has_pod_point:
+            self._write(self._own_points)
 
     def finish(self, progress: Progress, summary: Sequence[str]) -> None:
+        self._has_pod_point = True  # no more will come
         self.show(progress)
         for line in summary:
-            self._tell(line)
+            self._notify(line)
 
     def close(self) -> None:
         pass
 
-    def _tell(self, line: str) -> None:
+    def _write(self, points: queue.SimpleQueue[Point]) -> int:
+        count = 0
+        while not points.empty():
+            self._writer.write(json.dumps(asdict(points.get())))
+            count += 1
+        return count
+
+    def _notify(self, line: str) -> None:
         self._err.write(f"{line}\n")
         self._err.flush()

@@ -112,4 +112,4 @@ def test_a_removed_pod_leaves_nothing(tree: SimulatedTree) -> None:
 def test_it_says_that_it_is_simulated_and_why(tree: SimulatedTree) -> None:
     """Nobody may take its figures for real ones."""
     assert "SIMULATED" in tree.description
-    assert tree.description.endswith("a test")
+    assert tree.reason == "a test"

@@ -77,6 +77,6 @@ def test_points_of_no_pod_are_counted_but_have_no_row() -> None:
     """The exporter's own metrics."""
     store = PointStore()
     store.add([Point(1, None, "otel_k8s_cgroup.ticks", "1", 3, {}, {"service.name": "otel-k8s-cgroup"})])
-    assert store.points == 1
+    assert (store.pod_points, store.own_points) == (0, 1)
     assert store.rows() == []
     assert store.row(UID) is None

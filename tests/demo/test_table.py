@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from otel_k8s_cgroup.demo.store import PodRow
-from otel_k8s_cgroup.demo.table import ASCII, UNICODE, PlainTable, bar, render, signs_for, sparkline
+from otel_k8s_cgroup.demo.table import ASCII, UNICODE, LiveTable, PlainTable, bar, render, signs_for, sparkline
 from otel_k8s_cgroup.demo.views import Progress
 
 NOW = 1_800_000_000 * 10**9
+REASON = "no cgroups are mounted here"
 
 ROW = PodRow(
     uid="u",
@@ -31,7 +32,7 @@ ROW = PodRow(
 
 def _progress(*rows: PodRow, now: int = NOW) -> Progress:
     events = tuple(f"{n} s: event {n}" for n in range(5))
-    return Progress("real cgroups (v1)", "http://127.0.0.1:1", "3 s of 9 s", 81, rows, events, now)
+    return Progress("SIMULATED cgroups", REASON, "http://127.0.0.1:1", "3 s of 9 s", 81, 40, rows, events, now)
 
 
 def _rendered(width: int, *rows: PodRow) -> list[str]:
@@ -42,7 +43,7 @@ def _rendered(width: int, *rows: PodRow) -> list[str]:
 
 
 def test_a_row_tells_every_figure() -> None:
-    """Figures, bar, sparkline and the point's age, what is absent as a dash; in the head where it all comes from."""
+    """Every figure, what is absent as a dash; in the head where it all comes from."""
     text = "\n".join(_rendered(200, ROW))
     for shown in (
         "shop/checkout-7d4b9c6f5d-x2x8k",
@@ -55,8 +56,45 @@ def test_a_row_tells_every_figure() -> None:
         "0.4 s",
     ):
         assert shown in text
-    for shown in ("██ ", "▁█▅", "real cgroups (v1)", "3 s of 9 s", "http://127.0.0.1:1"):
+    for shown in ("██ ", "▁█▅", "SIMULATED cgroups", "3 s of 9 s", "http://127.0.0.1:1"):
         assert shown in text
+
+
+def test_the_head_counts_the_points_of_pods_apart_from_the_exporters_own() -> None:
+    """What the exporter sends about itself is no point of a pod."""
+    assert "81 points of 1 pod + 40 of the exporter" in _rendered(80, ROW)[0]
+
+
+def test_no_column_has_the_name_of_another_figure() -> None:
+    """AGE in kubectl is the pod's; here it is how long ago the last point was read."""
+    (header,) = (line for line in _rendered(200, ROW) if "CPU %" in line)
+    assert "last point" in header
+    assert "age" not in header.split()
+    assert "0.4 s ago" in "\n".join(_rendered(200, ROW))
+
+
+def test_a_sparkline_shows_what_its_full_height_is() -> None:
+    """Each row has a scale of its own: its peak stands beside it."""
+    (header,) = (line for line in _rendered(200, ROW) if "CPU %" in line)
+    (row,) = (line for line in _rendered(200, ROW) if ROW.label in line)
+    assert "history, peak" in header
+    assert "▁█▅  50" in row
+
+
+def test_why_it_is_simulated_is_not_in_every_frame() -> None:
+    """The reason is long, and is shown once."""
+    assert REASON not in "\n".join(_rendered(200, ROW))
+
+
+def test_on_a_terminal_the_reason_is_shown_once() -> None:
+    """Above the table that is redrawn."""
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    view = LiveTable(console)
+    with console.capture() as capture:
+        view.show(_progress(ROW))
+        view.show(_progress(ROW))
+        view.finish(_progress(ROW), [])
+    assert capture.get().count(REASON) == 1
 
 
 def test_only_the_latest_events_are_shown() -> None:
@@ -66,11 +104,16 @@ def test_only_the_latest_events_are_shown() -> None:
     assert "event 1" not in text
 
 
+def test_the_history_fits_on_80_columns() -> None:
+    """The width of most terminals that nobody has resized."""
+    assert "▁█▅" in "\n".join(_rendered(80, ROW))
+
+
 @pytest.mark.parametrize("width", [70, 80, 100, 120, 150])
 def test_it_fits_by_leaving_columns_out(width: int) -> None:
-    """No cell is cut at usual widths: the least important columns go, and pod, CPU %, memory and age stay."""
+    """No cell is cut at usual widths: the least important columns go, and pod, CPU %, memory and last point stay."""
     lines = _rendered(width, ROW)
-    assert max(map(len, lines)) <= max(width, len(lines[0]))
+    assert max(map(len, lines)) <= width
     (row,) = (line for line in lines if line.lstrip().startswith("shop/"))
     assert "…" not in row
     for shown in (ROW.label, "25.0", "3.0 MiB", "0.4 s"):
@@ -112,7 +155,7 @@ def test_plain_output_has_no_control_codes_and_comes_now_and_then() -> None:
     out = io.StringIO()
     view = PlainTable(out, threading.Event())
     view.show(_progress(ROW))
-    assert out.getvalue().splitlines() == ["otel-k8s-cgroup demo: real cgroups (v1)"]
+    assert out.getvalue().splitlines() == [f"otel-k8s-cgroup demo: SIMULATED cgroups: {REASON}"]
     view.show(_progress(ROW, now=NOW + 5 * 10**9))
     assert len(out.getvalue().splitlines()) == 1
     view.show(_progress(ROW, now=NOW + 10 * 10**9))

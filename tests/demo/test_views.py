@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ POINT = Point(20, 10, "cpu_time_delta", "ns", 5, {"kind": "total"}, {"k8s.pod.ui
 
 
 def _progress(*events: str) -> Progress:
-    return Progress("a tree", "http://127.0.0.1:1", "1 s of 2 s", 1, (), events, 0)
+    return Progress("a tree", "a reason", "http://127.0.0.1:1", "1 s of 2 s", 1, 0, (), events, 0)
 
 
 def test_one_object_a_point_and_notices_elsewhere() -> None:
@@ -40,7 +41,21 @@ def test_one_object_a_point_and_notices_elsewhere() -> None:
             "resource": {"k8s.pod.uid": "u"},
         }
     ]
-    assert err.getvalue().splitlines() == ["a tree", "an event", "a summary"]
+    assert err.getvalue().splitlines() == ["a tree: a reason", "an event", "a summary"]
+
+
+def test_points_of_pods_come_before_the_exporters_own() -> None:
+    """``demo --json | head -1`` is a point of a pod, though the exporter's first request has none of a pod."""
+    out = io.StringIO()
+    view = JsonLines(out, io.StringIO(), threading.Event())
+    own = replace(POINT, metric="otel_k8s_cgroup.ticks", resource={"service.name": "otel-k8s-cgroup"})
+    view.received([own, own])
+    view.show(_progress())
+    assert out.getvalue() == ""
+    view.received([own, POINT])
+    view.show(_progress())
+    metrics = [json.loads(line)["metric"] for line in out.getvalue().splitlines()]
+    assert metrics == [POINT.metric, own.metric, own.metric, own.metric]
 
 
 def test_points_of_the_last_moment_are_written_too() -> None:
