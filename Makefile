@@ -8,7 +8,7 @@ GO ?= go
 VENV := .venv
 BIN := $(VENV)/bin
 # Every version and its hashes are pinned; the project itself is installed from here, with nothing downloaded for it.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
 .PHONY: help demo test lint format cover soak bench otelcol scale constraints clean
@@ -67,24 +67,40 @@ $(OTELCOL): tests/collectors/otelcol-builder.yaml
 
 # --- the virtual environment ---------------------------------------------------------------------------------------
 
+# Installs what the file pins. It takes up to half a minute: a terminal shows which package pip is at, in one line.
+define install
+total=$$(grep -c == $(1)); echo "installing $$total packages into $(VENV)"; \
+{ $(PIP) install --require-hashes --no-deps -r $(1) || echo FAILED; } | { \
+    count=0; \
+    while read -r word package _; do \
+        case $$word in \
+            FAILED) exit 1 ;; \
+            Collecting) count=$$((count + 1)); step="package $$count of $$total: $$package" ;; \
+            Installing) step='unpacking them' ;; \
+            *) continue ;; \
+        esac; \
+        [ ! -t 1 ] || printf '\r\033[K  %.70s' "$$step"; \
+    done; \
+    [ ! -t 1 ] || printf '\r\033[K'; }
+endef
+
 # Made once: `make clean` before the next `make` changes to another PYTHON.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo >&2 \
 	    '$(PYTHON) is no Python 3.11 or newer: install one, and name it: make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
 	    '$(PYTHON) has no venv module: install it (Debian and Ubuntu: apt-get install python3-venv), and try again'; exit 1; }
-	@echo 'setting up $(VENV)'
+	@echo 'making $(VENV)'
 	@$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/.demo-stamp: constraints.txt pyproject.toml | $(BIN)/python
-	@$(PIP) install --require-hashes --no-deps -r constraints.txt
-	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@$(call install,constraints.txt)
+	@$(PIP) --quiet install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 $(VENV)/.dev-stamp: $(VENV)/.demo-stamp tests/constraints.txt tests/collectors/constraints.txt
-	@echo 'installing the test tools into $(VENV)'
-	@$(PIP) install --require-hashes --no-deps -r tests/constraints.txt
-	@$(PIP) install --require-hashes --no-deps --only-binary :all: -r tests/collectors/constraints.txt || \
+	@$(call install,tests/constraints.txt)
+	@$(PIP) --quiet install --require-hashes --no-deps --only-binary :all: -r tests/collectors/constraints.txt || \
 	    echo 'rotel has no wheel for this machine: the tests that go through it will be skipped'
 	@touch $@
 
