@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 # For sockets, the interpreter's own files, kubectl's pipes.
 _DESCRIPTORS_FOR_OTHERS = 64
 
-_SOURCES = {"api": "the API", "kubelet": "the kubelet", "file": "the file of pods"}
+SOURCES = {"api": "the API", "kubelet": "the kubelet", "file": "the file of pods"}
 
 # Of the 5 s within which SIGTERM must have ended it: the last reading and the end of the process come out of the rest.
 _LAST_EXPORT_SECONDS = 4.0
@@ -286,7 +286,7 @@ def run(settings: RunSettings, stop: Callable[[float], bool]) -> None:
         pods=lambda: watcher.pods,
         exporter=exporter,
         metrics=ALUMET,
-        source=_SOURCES[settings.pod_source.method],
+        source=SOURCES[settings.pod_source.method],
     )
     telemetry = Telemetry(own_rows(agent, exporter, watcher), node=settings.k8s_node)
     _log.info(

@@ -127,6 +127,7 @@ def _snapshot(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     _log_to_stderr(settings.log_level)
     from otel_k8s_cgroup import agent, snapshot  # noqa: PLC0415
+    from otel_k8s_cgroup.coverage import no_cgroups  # noqa: PLC0415
 
     cgroups = agent.open_cgroups(settings)
     _ = cgroups.hierarchy  # a root that is none is said at once
@@ -134,17 +135,22 @@ def _snapshot(arguments: argparse.Namespace) -> int:
     watcher.start()
     try:
         if not watcher.synced.wait(arguments.wait):
-            _log.error("no list of pods within %g s; the line above says why (--wait waits longer)", arguments.wait)
+            source = settings.pod_source
+            where = {"api": settings.k8s_api_url, "kubelet": settings.kubelet_url}.get(source.method, source.file)
+            why = snapshot.why_no_list(str(where), waited_seconds=arguments.wait, failures=watcher.list_failures)
+            _log.error("%s", why)
             return 1
-        readings = snapshot.read_twice(cgroups, watcher.pods, agent.ReadErrors().figure)
+        pods = watcher.pods
+        readings = snapshot.read_twice(cgroups, pods, agent.ReadErrors().figure)
     finally:
         watcher.stop(timeout_seconds=0.5)
     if not readings:
-        _log.warning(
-            "no pod of node %r has a cgroup below %s: is k8s_node the node's name in the cluster?",
-            settings.k8s_node,
-            settings.cgroup_root,
-        )
+        if pods:
+            lists = agent.SOURCES[settings.pod_source.method]
+            _log.error("%s", no_cgroups(len(pods), len(cgroups.found), lists, settings.cgroup_root))
+        else:
+            _log.error("nothing to show: node %r (k8s_node) has no pods", settings.k8s_node)
+        return 1
     (snapshot.print_json if arguments.json else snapshot.print_table)(readings, sys.stdout)
     return 0
 

@@ -35,6 +35,12 @@ def read_twice(
     return sorted(readings, key=lambda each: (-(each[1].cpu_usage_percent or 0), each[0].namespace, each[0].name))
 
 
+def why_no_list(source: str, *, waited_seconds: float, failures: int) -> str:
+    """Why the pods of ``source`` are not known after that time; what failed is in the log."""
+    why = "each try failed, as logged above" if failures else "it has not answered"
+    return f"no list of pods from {source} within {waited_seconds:g} s: {why}; --wait waits longer"
+
+
 def as_object(pod: Pod, reading: Reading) -> Mapping[str, object]:
     """One pod as ``--json`` prints it: the metrics' names as the keys; what is absent is left out.
 

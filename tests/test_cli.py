@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,12 +134,49 @@ def test_snapshot_prints_a_table(node: Path) -> None:
     assert line.split() == ["shop", "cart", "0.0", "1.00", "s", "4.0", "KiB", "1000", "B", "2.0", "KiB"]
 
 
-def test_snapshot_says_when_the_node_has_no_such_pods(node: Path) -> None:
-    """An empty table is not left unexplained: the usual cause is a wrong node name."""
+def test_a_snapshot_of_a_node_without_pods_fails(node: Path) -> None:
+    """The usual cause is a wrong node name, so a script must not take it for an empty node."""
     result = cli("snapshot", *flags(node), "--k8s-node", "other")
-    assert result.returncode == 0
+    assert result.returncode == 1
+    assert result.stdout == ""
     assert "'other'" in result.stderr
     assert "k8s_node" in result.stderr
+
+
+def test_a_snapshot_of_pods_without_cgroups_names_the_root(node: Path) -> None:
+    """The node's name is right: how many pods, below which root there is none, and the way out."""
+    shutil.rmtree(node / POD_DIRECTORY)
+    result = cli("snapshot", *flags(node))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert f"none of the pods that the file of pods lists (1) has a cgroup below {node}" in line
+    assert "cgroup_root" in line
+    assert "k8s_node" not in line
+
+
+def test_a_snapshot_of_other_pods_cgroups_asks_about_the_node(node: Path) -> None:
+    """The pods are of one node, the cgroups of another's."""
+    (node / POD_DIRECTORY).rename(node / POD_DIRECTORY.replace("d75d892c", "00000000"))
+    result = cli("snapshot", *flags(node))
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert f"has a cgroup below {node}, but other pods have (1)" in line
+    assert "k8s_node" in line
+
+
+def test_an_api_that_does_not_answer_is_named(node: Path) -> None:
+    """Nothing has failed yet when the time is over, so no line above says why."""
+    with FaultyServer("black hole") as server:
+        result = cli(
+            *("snapshot", "--cgroup-root", str(node), "--k8s-node", "n1", "--wait", "1s", "--token-retrieval", "none"),
+            *("--k8s-api-url", f"http://127.0.0.1:{server.port}"),
+        )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert f"from http://127.0.0.1:{server.port} within 1 s: it has not answered" in line
+    assert "above" not in line
+    assert "--wait" in line
 
 
 def test_snapshot_json_has_the_metrics_names_as_keys(node: Path) -> None:

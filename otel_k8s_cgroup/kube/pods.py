@@ -104,6 +104,11 @@ class PodWatcher:
         return self._store.pods
 
     @property
+    def list_failures(self) -> int:
+        """How many lists of the pods have failed since one worked; each cause is in the log."""
+        return self._listing.failures
+
+    @property
     def skipped_objects(self) -> int:
         """How many objects and events were passed over because they do not parse."""
         return self._store.skipped_objects
