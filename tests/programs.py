@@ -75,11 +75,14 @@ class Program:
         assert self.process.stdout is not None
         with self.process.stdout as output:
             for line in output:
-                with self._changed:
-                    self.lines.append(line.rstrip("\n"))
-                    self._changed.notify_all()
+                self._take(line)
         with self._changed:
             self._ended = True
+            self._changed.notify_all()
+
+    def _take(self, line: str) -> None:
+        with self._changed:
+            self.lines.append(line.rstrip("\n"))
             self._changed.notify_all()
 
 

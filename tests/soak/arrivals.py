@@ -88,6 +88,8 @@ class Arrivals:
         """Of pods."""
         self.series: set[object] = set()
         """All that had a point."""
+        self.names: dict[str, set[str]] = defaultdict(set)
+        """A cgroup's path → the names of the pods under which its points came."""
         self.negative: list[Delta] = []
         self._clock = clock
         self._changed = threading.Condition()
@@ -111,6 +113,7 @@ class Arrivals:
             return
         self.points += 1
         self.series.add(point.series)
+        self.names[point.resource["cgroup.path"]].add(point.resource.get("k8s.pod.name", ""))
         if point.metric == "cpu_time_delta":
             series = Series(point.resource["cgroup.path"], point.attributes["kind"])
             delta = Delta(point.start_ns, point.time_ns, int(point.value), came_ns)

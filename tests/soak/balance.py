@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from tests.soak.arrivals import Absence, Arrivals, Delta, Series
     from tests.soak.faults import Window
@@ -20,30 +20,46 @@ _NOT_YET_NOTED_NS = 5_000_000_000
 
 
 @dataclass
+class Truth:
+    """What really happened."""
+
+    used: Mapping[Series, int]
+    """ns."""
+    absences: Mapping[str, Sequence[Absence]] = field(default_factory=dict)
+    """Of cgroups, by their path."""
+    names: Mapping[str, set[str]] = field(default_factory=dict)
+    """A cgroup's path → the name of the pod that it is of."""
+    pauses: Sequence[Window] = ()
+    """When no pod used anything."""
+    ended_in_outage: Set[str] = frozenset()
+    """The paths of those that ended in an outage over a restart."""
+
+
+@dataclass
 class Balance:
     """Of all series."""
 
     series: int = 0
     lost_ns: int = 0
     surplus_ns: int = 0
+    counted_lost_ns: int = 0
+    """What is missing of pods that ended in an outage over a restart, and is in ``export.lost``."""
     twice: Counter[str] = field(default_factory=Counter)
     """Why → ns that arrived twice, of all kinds."""
     twice_points: Counter[str] = field(default_factory=Counter)
     defects: list[str] = field(default_factory=list)
 
 
-def balance(
-    used: Mapping[Series, int],
-    absences: Mapping[str, Sequence[Absence]],
-    arrivals: Arrivals,
-    lost: Sequence[Window],
-    lives: Sequence[Life],
-) -> Balance:
-    """``used``: the truth. ``absences``: of cgroups, by their path. ``lost``: when answers may have been lost."""
-    result = Balance(series=len(used))
-    for series, truth_ns in used.items():
-        told = arrivals.told(series, absences.get(series.path, ()))
-        if told.sum != truth_ns:
+def balance(truth: Truth, arrivals: Arrivals, lost: Sequence[Window], lives: Sequence[Life]) -> Balance:
+    """``lost``: when answers may have been lost."""
+    result = Balance(series=len(truth.used))
+    missing_ns = 0
+    for series, truth_ns in truth.used.items():
+        absences = truth.absences.get(series.path, ())
+        told = arrivals.told(series, absences)
+        if told.sum < truth_ns and series.path in truth.ended_in_outage:
+            missing_ns += truth_ns - told.sum if series.kind == "total" else 0
+        elif told.sum != truth_ns:
             result.lost_ns += max(0, truth_ns - told.sum)
             result.surplus_ns += max(0, told.sum - truth_ns)
             result.defects.append(
@@ -56,17 +72,30 @@ def balance(
             if why is None:
                 result.defects.append(f"{series.path} {series.kind}: twice, and no answer was lost: {delta}")
         result.defects += [
-            f"{series.path} {series.kind}: no delta covers what is between {before} and {after}; absent: "
-            f"{absences.get(series.path, ())}"
+            f"{series.path} {series.kind}: no delta covers what is between {before} and {after}; absent: {absences}"
             for before, after in told.gaps
             if not any(
                 # Another cgroup began at its end, and counts from a look that did not see it: of this process in the
                 # absence, or of one before, from which the old one's last reading may not have come.
                 before.time_ns <= absence.from_ns <= absence.to_ns <= after.time_ns and after.start_ns <= absence.to_ns
-                for absence in absences.get(series.path, ())
+                for absence in absences
             )
+            # A process that knows nothing of the one before begins with its own first reading.
+            and not any(pause.from_ns <= before.time_ns and after.start_ns <= pause.to_ns for pause in truth.pauses)
         ]
-    result.defects += [f"a series that nobody had: {series}" for series in arrivals.cpu_series - used.keys()]
+    if missing_ns > (counted_ns := arrivals.own().get("export.lost", 0)):
+        result.lost_ns += missing_ns
+        result.defects.append(
+            f"of pods that ended in an outage over a restart {missing_ns} ns are missing, {counted_ns:.0f} are counted"
+        )
+    else:
+        result.counted_lost_ns = missing_ns
+    result.defects += [
+        f"{path} was sent as of {', '.join(sorted(others))}"
+        for path, names in arrivals.names.items()
+        if (others := names - truth.names.get(path, names))
+    ]
+    result.defects += [f"a series that nobody had: {series}" for series in arrivals.cpu_series - truth.used.keys()]
     result.defects += [f"negative: {delta}" for delta in arrivals.negative]
     return result
 
@@ -76,7 +105,11 @@ def why_twice(series: Series, delta: Delta, lost: Iterable[Window], lives: Itera
     if any(window.from_ns <= delta.came_ns <= window.to_ns for window in lost):
         return "answer lost"
     for life in lives:
-        if life.killed_ns and life.killed_ns - _NOT_YET_NOTED_NS <= delta.came_ns <= life.ended_ns + 10**9:
+        if (
+            life.may_forget
+            and life.killed_ns
+            and life.killed_ns - _NOT_YET_NOTED_NS <= delta.came_ns <= life.ended_ns + 10**9
+        ):
             noted = life.remembered.get(series.path)
             if noted is None or delta.time_ns > noted[KINDS.index(series.kind)]:
                 return "killed before it was noted"

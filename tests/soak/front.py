@@ -22,7 +22,7 @@ class Front:
     """Listens at ``port`` in front of a server. Whatever is put there ends the connections that there were.
 
     Args:
-        target_port: the server's, on loopback.
+        target_port: the server's, on loopback. Another one is for the connections that come then.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -45,7 +45,7 @@ class Front:
     def relay(self, cut_after_seconds: Callable[[], float] | None = None) -> None:
         """The server itself; with ``cut_after_seconds`` each connection is reset when it is so old."""
         self.nobody()
-        self._listening = FaultyServer(_relay(self.target_port, cut_after_seconds), self.port)
+        self._listening = FaultyServer(_relay(lambda: self.target_port, cut_after_seconds), self.port)
 
     def broken(self, fault: Fault) -> None:
         self.nobody()
@@ -61,11 +61,13 @@ class Front:
         self._hold.close()
 
 
-def _relay(target_port: int, cut_after_seconds: Callable[[], float] | None) -> Callable[[Connection], None]:
+def _relay(
+    target_port: Callable[[], int], cut_after_seconds: Callable[[], float] | None
+) -> Callable[[Connection], None]:
     def behave(connection: Connection) -> None:
         cut = time.monotonic() + cut_after_seconds() if cut_after_seconds else None
         near, closing = connection._sock, connection._closing  # to carry bytes is what a fault is not made for
-        with socket.create_connection(("127.0.0.1", target_port)) as far:
+        with socket.create_connection(("127.0.0.1", target_port())) as far:
             other = {near: far, far: near}
             while not closing.is_set():
                 if cut is not None and time.monotonic() >= cut:

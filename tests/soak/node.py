@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.soak.arrivals import Absence, Series
+from tests.soak.tenants import forged, mirror
 
 if TYPE_CHECKING:
     import random
@@ -83,6 +84,8 @@ class Node:
     newest_ns: Callable[[str], int]
     """Of a cgroup's path: the time of its newest point that has arrived."""
     log: Callable[[str], None]
+    forges: bool = True
+    """Whether some pods claim the cgroups of others."""
     pods: list[SoakPod] = field(default_factory=list)
     ended: list[SoakPod] = field(default_factory=list)
     """Those whose last reading may not have arrived yet."""
@@ -90,6 +93,8 @@ class Node:
     """The truth: ns."""
     absences: dict[str, list[Absence]] = field(default_factory=lambda: defaultdict(list))
     """Of paths at which there was a cgroup before and after."""
+    names: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """A cgroup's path → the name of the pod that it is of."""
     counts: Counter[str] = field(default_factory=Counter)
     ticks_seen: int = 0
     """How often the canary was read; at most the number of the exporter's ticks."""
@@ -175,6 +180,16 @@ class Node:
             for _, action in due:
                 action()
 
+    def may_end(self, pod: SoakPod) -> bool:
+        return not pod.frozen_ns and pod is not self._canary
+
+    def freeze(self, pod: SoakPod, *, forced: bool = False) -> None:
+        """It uses nothing more, and ends once that was read."""
+        self._restore(pod)
+        pod.frozen_ns = time.time_ns()
+        pod.forced = forced
+        self._touch(pod)
+
     # --- faults of the tree ---
 
     def unmount(self) -> bool:
@@ -197,23 +212,24 @@ class Node:
             self._unseen()
 
     @property
+    def is_mounted(self) -> bool:
+        return self.tree.root == self.mount
+
+    @property
     def _may_be_born(self) -> bool:
-        return self.tree.root == self.mount and self.ticks_seen >= self._birth_after_tick
+        return self.is_mounted and self.ticks_seen >= self._birth_after_tick
 
     # --- what happens ---
 
     def _act(self) -> None:
-        alive = [pod for pod in self.pods if not pod.frozen_ns and pod is not self._canary]
+        alive = [pod for pod in self.pods if self.may_end(pod)]
         wanted = self.chance.choice(["birth", "birth", "end", "end", "garbage", "garbage", "mirror", "forced"])
         if len(alive) < FEWEST or (wanted == "birth" and len(self.pods) < MOST):
             self._be_born(self._figures(), counted=True, late=True)
             return
         pod = self.chance.choice(alive)
         if wanted in {"end", "forced"}:
-            self._restore(pod)
-            pod.frozen_ns = time.time_ns()
-            pod.forced = wanted == "forced"
-            self._touch(pod)
+            self.freeze(pod, forced=wanted == "forced")
         elif wanted == "garbage":
             pod.garbage = True
             self.counts["garbage in a file"] += 1
@@ -242,9 +258,10 @@ class Node:
         if not cgroup_uid:
             cgroup_uid = self._uuid().hex if self.chance.random() < 0.25 else uid
         self.counts["born"] += 1
-        name = name or f"pod-{self.counts['born']}"
+        name = name or f"pod-{self.counts['born']}" + ("" if cgroup_uid == uid else f"-{NODE}")
         pod = SoakPod(name, uid, cgroup_uid, self.tree.path(cgroup_uid), figures)
         self.pods.append(pod)
+        self.names[pod.path].add(name)
         self._birth_tick = self.ticks_seen
         if counted:
             self._count(pod, figures.user_usec, figures.system_usec)
@@ -299,12 +316,15 @@ class Node:
         if pod not in self.pods:
             return  # it has ended meanwhile
         pod.told = True
-        static: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         if pod.is_static:
-            static["annotations"] = dict.fromkeys(
-                ("kubernetes.io/config.hash", "kubernetes.io/config.mirror"), pod.cgroup_uid
-            )
-        self.api.add(kube_api.pod(pod.name, node=NODE, uid=pod.uid, **static))
+            metadata = mirror(NODE, pod.cgroup_uid)
+        elif self.forges and self.chance.random() < 0.3:
+            # What it uses is its own, whatever it claims.
+            self.counts["with forged annotations"] += 1
+            claimed = self.chance.choice([self._uuid().hex, self.chance.choice(self.pods).cgroup_uid])
+            _, metadata = forged(self.chance, NODE, claimed)
+        self.api.add(kube_api.pod(pod.name, node=NODE, uid=pod.uid, **metadata))
 
     def _untell(self, pod: SoakPod) -> None:
         if pod.told:

@@ -33,6 +33,8 @@ class Report:
     restarts: Counter[str]
     lives: Sequence[Life]
     failures: Sequence[str]
+    left_out: Sequence[str] = ()
+    """Faults that cannot be had here, and why."""
 
     def problems(self) -> list[str]:
         """Why it has failed; empty where it has not."""
@@ -69,7 +71,10 @@ class Report:
         yield "faults injected", f"{sum(self.faults.values())}"
         for name, count in sorted(self.faults.items()):
             yield f"  {name}", f"{count}"
+        for reason in self.left_out:
+            yield "left out", reason
         yield "lost", f"{balance.lost_ns} ns"
+        yield "lost and counted so", f"{balance.counted_lost_ns} ns of pods that ended in an outage over a restart"
         yield "counted twice", f"{balance.surplus_ns} ns"
         for why, ns in sorted(balance.twice.items()):
             yield f"sent twice, {why}", f"{balance.twice_points[why]} points of {ns} ns"
