@@ -256,7 +256,8 @@ class Node:
     def _be_born(self, figures: Figures, *, counted: bool, late: bool, name: str = "", cgroup_uid: str = "") -> SoakPod:
         uid = str(self._uuid())
         if not cgroup_uid:
-            cgroup_uid = self._uuid().hex if self.chance.random() < 0.25 else uid
+            # A pod that is made anew under its name is a StatefulSet's; a static pod's mirror has the node in its name.
+            cgroup_uid = self._uuid().hex if not name and self.chance.random() < 0.25 else uid
         self.counts["born"] += 1
         name = name or f"pod-{self.counts['born']}" + ("" if cgroup_uid == uid else f"-{NODE}")
         pod = SoakPod(name, uid, cgroup_uid, self.tree.path(cgroup_uid), figures)
