@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 _STEP_SECONDS = 0.05
 _RESTARTS_FOR = 0.6
 _EPISODES_APART_SECONDS = (4.0, 20.0)
-"""At least, and at most. A soak that is not very short has one of each kind."""
+"""From one's beginning to the next one's, at least and at most. A soak that is not very short has one of each kind."""
+_LEAST_CALM_SECONDS = 2.0
+"""In which the other faults go on."""
 
 FAULTS = ("claims", "full disk", "outage", "stalled stderr", "wrong root")
 """Those that can be left out by name, to see what the others do."""
@@ -176,7 +178,7 @@ class Soak:
         if restarts and time.monotonic() >= self._next_episode and self._lives.runs:
             self._episodes.run_next()
             self._pulse = Pulse()
-            self._next_episode = time.monotonic() + self._episodes_apart
+            self._next_episode = max(self._next_episode + self._episodes_apart, time.monotonic() + _LEAST_CALM_SECONDS)
             self._next_restart = time.monotonic() + self._chance.uniform(1, 4)
         self._node.use()
         self._lives.step()
