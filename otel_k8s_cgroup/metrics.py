@@ -57,14 +57,14 @@ ALUMET: tuple[Metric, ...] = (
         "cpu_time_delta",
         Instrument.COUNTER,
         "ns",
-        "CPU time used",
+        "CPU time used; on cgroup v1 only kind total is exact",
         _kinds("stats.cpu_usage_ns", "stats.cpu_system_ns", "stats.cpu_user_ns"),
     ),
     Metric(
         "cpu_percent",
         Instrument.GAUGE_DOUBLE,
         "%",
-        "CPU use; a core is 100",
+        "CPU use, one core used fully = 100; on cgroup v1 only kind total is exact",
         _kinds("cpu_usage_percent", "cpu_system_percent", "cpu_user_percent"),
     ),
     Metric(
@@ -103,7 +103,11 @@ ALUMET: tuple[Metric, ...] = (
         _one("stats.pagetables_bytes"),
     ),
 )
-"""Schema ``alumet``: Alumet's names and documented meanings.
+"""Schema ``alumet``: Alumet's names and the meanings of its documentation until 2025, with one difference of today.
+
+Alumet's ``cpu_percent`` is 100 where all cores are used fully since February 2026; ours is 100 where one core is, as it
+was documented before. On cgroup v1 the kernel samples whether time was the user's or the system's, so there ``system``
+and ``user`` do not add up to ``total``, which alone is exact.
 
 Source: https://github.com/alumet-dev/alumet/blob/main/plugins/cgroups/k8s/README.md
 """

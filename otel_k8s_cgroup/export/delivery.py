@@ -91,7 +91,7 @@ class Delivery:
         queue: what waits.
         ledger: makes the deltas.
         stats: is kept up to date.
-        point_attributes: see ``PodEncoder``.
+        point_attributes: see ``PodEncoder``, as ``resource_attributes``.
         prefix: of each metric's exported name, as ``suffix``.
         own_metrics: gives the exporter's own metrics as a request, which joins the last one of each ``deliver``; what
             becomes of them costs nothing else, and they are not kept.
@@ -108,6 +108,7 @@ class Delivery:
         *,
         stats: ExportStats,
         point_attributes: bool,
+        resource_attributes: Sequence[tuple[str, str]] = (),
         prefix: str = "",
         suffix: str = "",
         own_metrics: Callable[[], bytes] | None = None,
@@ -120,6 +121,7 @@ class Delivery:
         self._stats = stats
         self._ledger = ledger
         self._point_attributes = point_attributes
+        self._resource_attributes = resource_attributes
         self._own_metrics = own_metrics
         self._request_bytes = request_bytes
         self._jitter = jitter
@@ -211,6 +213,7 @@ class Delivery:
                 series.path,
                 self._columns,
                 point_attributes=self._point_attributes,
+                resource_attributes=self._resource_attributes,
             )
         return encoder
 

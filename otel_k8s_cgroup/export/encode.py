@@ -8,6 +8,7 @@ Source: https://github.com/open-telemetry/opentelemetry-proto (``metrics.proto``
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -27,10 +28,31 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Pod
 
 SCOPE_NAME = "otel_k8s_cgroup"
+# What OTEL_RESOURCE_ATTRIBUTES says of the exporter's own pod, as the OpenTelemetry Operator sets it: true of no other.
+_OF_THE_EXPORTER = re.compile(
+    r"(k8s\.(pod|container|namespace|daemonset|deployment|replicaset|statefulset|job|cronjob)|container|process|cgroup"
+    r"|telemetry)\..*|k8s\.node\.name"
+)
 
-# What Alumet's OpenTelemetry output writes for its LocalMachine resource and its Cgroup consumer, so that a query that
-# filters by them goes on to work.
-ALUMET_ATTRIBUTES = (("resource_kind", "local_machine"), ("resource_consumer_kind", "cgroup"))
+
+def alumet_attributes(path: str) -> tuple[tuple[str, str], ...]:
+    """What Alumet's OpenTelemetry output writes for its LocalMachine resource and its Cgroup consumer.
+
+    So a query that filters or groups by them goes on to work. ``path``: the cgroup's, below the hierarchy's root.
+
+    Source: https://github.com/alumet-dev/alumet/tree/main/plugins/opentelemetry
+    """
+    return (
+        ("resource_kind", "local_machine"),
+        ("resource_id", "empty"),
+        ("resource_consumer_kind", "cgroup"),
+        ("resource_consumer_id", path),
+    )
+
+
+def shared_attributes(resource_attributes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of ``resource_attributes`` that are true of every pod of the node, not of the exporter's alone."""
+    return [(key, value) for key, value in resource_attributes if _OF_THE_EXPORTER.fullmatch(key) is None]
 
 
 class Column(NamedTuple):
@@ -66,15 +88,24 @@ class PodEncoder:
         path: of its cgroup.
         columns: what the values are.
         point_attributes: whether each point says again who the pod is (Alumet's attributes).
+        resource_attributes: what its Resource also carries, but what is true of the exporter's own pod alone.
     """
 
     __slots__ = ("_columns", "_count", "_message", "_point_attributes", "_points", "_resource", "_shape", "path", "pod")
 
-    def __init__(self, pod: Pod, path: str, columns: Sequence[Column], *, point_attributes: bool) -> None:
+    def __init__(
+        self,
+        pod: Pod,
+        path: str,
+        columns: Sequence[Column],
+        *,
+        point_attributes: bool,
+        resource_attributes: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.pod = pod
         self.path = path
         self._columns = columns
-        self._resource = _key_values(
+        own = (
             ("k8s.pod.uid", pod.uid),
             ("k8s.pod.name", pod.name),
             ("k8s.namespace.name", pod.namespace),
@@ -82,13 +113,14 @@ class PodEncoder:
             ("k8s.pod.start_time", pod.start_time),
             ("cgroup.path", path),
         )
+        self._resource = _key_values(*own, *shared_attributes(resource_attributes))
         self._point_attributes = (
             _key_values(
                 ("uid", pod.uid),
                 ("name", pod.name),
                 ("namespace", pod.namespace),
                 ("node", pod.node),
-                *ALUMET_ATTRIBUTES,
+                *alumet_attributes(path),
             )
             if point_attributes
             else []

@@ -33,7 +33,7 @@ class Exporter:
         transport: sends a request.
         metrics: the table.
         queue_bytes: what may wait.
-        point_attributes: see ``PodEncoder``.
+        point_attributes: see ``PodEncoder``, as ``resource_attributes``.
         prefix: of each metric's exported name, as ``suffix``.
         own_metrics: see ``Delivery``, as ``jitter``.
         state: remembers over a restart what was delivered; None: every start is a new one.
@@ -46,6 +46,7 @@ class Exporter:
         *,
         queue_bytes: int,
         point_attributes: bool,
+        resource_attributes: Sequence[tuple[str, str]] = (),
         prefix: str = "",
         suffix: str = "",
         own_metrics: Callable[[], bytes] | None = None,
@@ -64,6 +65,7 @@ class Exporter:
             self._ledger,
             stats=self.stats,
             point_attributes=point_attributes,
+            resource_attributes=resource_attributes,
             prefix=prefix,
             suffix=suffix,
             own_metrics=own_metrics,

@@ -160,7 +160,9 @@ def expected_attributes(point: Point) -> dict[str, Any]:
         "node": point.resource["k8s.node.name"],
         # Alumet's resource and consumer, as its own OTLP output writes them.
         "resource_kind": "local_machine",
+        "resource_id": "empty",
         "resource_consumer_kind": "cgroup",
+        "resource_consumer_id": point.resource["cgroup.path"],
     }
     if point.metric not in {"cpu_time_delta", "cpu_percent"}:
         return identity

@@ -32,10 +32,23 @@ class Kept:
         """Nothing to close."""
 
 
-def export(pods: int, *, point_attributes: bool = True, name: str = "pod", ticks: int = 1) -> list[bytes]:
+def export(
+    pods: int,
+    *,
+    point_attributes: bool = True,
+    resource_attributes: tuple[tuple[str, str], ...] = (),
+    name: str = "pod",
+    ticks: int = 1,
+) -> list[bytes]:
     """The requests of so many pods, each read so often after its baseline, all sent at once."""
     kept = Kept()
-    exporter = Exporter(kept, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
+    exporter = Exporter(
+        kept,
+        ALUMET,
+        queue_bytes=1 << 30,
+        point_attributes=point_attributes,
+        resource_attributes=resource_attributes,
+    )
     instruments = PodInstruments(ALUMET)
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
     origins = [Origin(True, SECOND, Stats(0, 0, 0)) for _ in known]
@@ -48,6 +61,28 @@ def export(pods: int, *, point_attributes: bool = True, name: str = "pod", ticks
         exporter.put(readings, instruments.collect([reading for _, reading in readings]), 0)
     assert exporter.delivery.deliver() is None
     return kept.bodies
+
+
+def test_each_pods_resource_has_the_users_attributes_too() -> None:
+    """Those that hold for every pod; not those of the exporter's own pod, and none that says who a pod is."""
+    users = {"k8s.cluster.name": "prod", "service.name": "pods", "k8s.node.uid": "n", "team": "ä", "empty": ""}
+    own = {
+        "k8s.pod.name": "exporter-x7",
+        "k8s.pod.ip": "10.0.0.1",
+        "k8s.namespace.name": "monitoring",
+        "k8s.node.name": "other",
+        "k8s.container.name": "exporter",
+        "k8s.daemonset.name": "exporter",
+        "container.id": "abc",
+        "process.pid": "1",
+        "cgroup.path": "/",
+        "telemetry.sdk.name": "x",
+    }
+    (body,) = export(1, resource_attributes=tuple((users | own).items()))
+    plain, with_users = (
+        points([ExportMetricsServiceRequest.FromString(each)])[0].resource for each in (export(1)[0], body)
+    )
+    assert with_users == plain | {key: value for key, value in users.items() if value}
 
 
 def test_each_pod_is_a_resource_of_its_own() -> None:
@@ -70,7 +105,9 @@ def test_each_pod_is_a_resource_of_its_own() -> None:
         "namespace": "ns",
         "node": "node",
         "resource_kind": "local_machine",
+        "resource_id": "empty",
         "resource_consumer_kind": "cgroup",
+        "resource_consumer_id": "/kubepods/uid-1",
     }
     for point in of_one:
         kind = {"kind": point.attributes["kind"]} if point.metric.startswith("cpu_") else {}
