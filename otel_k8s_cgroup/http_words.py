@@ -12,6 +12,8 @@ from typing import NamedTuple
 import requests
 import urllib3
 
+from otel_k8s_cgroup.redaction import hide_shapes
+
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 """All that requests and urllib3 raise; ValueError is what they let through of a malformed answer."""
 
@@ -44,6 +46,7 @@ class Why(NamedTuple):
 
 def quoted(text: str, most: int = _QUOTED_CHARACTERS) -> str:
     """``text`` of somebody else's on one line, in quotes, cut after ``most`` characters."""
+    text = hide_shapes(text)  # before it is cut
     return repr(text if len(text) <= most else text[:most] + "…")
 
 

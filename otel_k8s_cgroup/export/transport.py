@@ -10,6 +10,7 @@ Source: https://opentelemetry.io/docs/specs/otlp/ (failures, throttling, partial
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,8 +19,6 @@ from otel_k8s_cgroup.connections import tls_context
 from otel_k8s_cgroup.errors import ExportRejected
 
 if TYPE_CHECKING:
-    import ssl
-
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
     from otel_k8s_cgroup.model import OtlpTarget
@@ -92,7 +91,8 @@ def tls_of(target: OtlpTarget) -> ssl.SSLContext:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if file == target.client_certificate_file and target.client_key_file:
             file = f"{file} with key {target.client_key_file}"
-        raise ExportRejected(
-            target.endpoint, "certificate", f"{file} cannot be used: {reason}; it must be a PEM file"
-        ) from error
+        found = f"{file} cannot be used: {reason}; it must be a PEM file"
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            found = f"{target.client_key_file} is not the key of the certificate in {target.client_certificate_file}"
+        raise ExportRejected(target.endpoint, "certificate", found) from error
     return context

@@ -68,6 +68,7 @@ class Credentials:
     """The token in force, had anew when its file changed, before it expires, and after ``invalidate``.
 
     ``environ`` is kubectl's environment; its PATH is where kubectl is looked for. ``clock`` is wall-clock seconds.
+    ``on_token`` is called with each token that was had, before it is used: no message may show it.
     Thread-safe. Raises TokenError on a service account or namespace that is no Kubernetes name.
     """
 
@@ -79,7 +80,9 @@ class Credentials:
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
         kubectl_timeout_seconds: float = 15.0,
+        on_token: Callable[[str], None] = lambda _token: None,
     ) -> None:
+        self._on_token = on_token
         self._retrieval = retrieval
         self.none_will_do = is_plain_loopback(api_url)
         """Whether the API may well want no token: it is plain http on this machine, as of ``kubectl proxy``."""
@@ -181,6 +184,8 @@ class Credentials:
                 reasons.append(str(failure))
             else:
                 self._renewal_failed = False
+                if obtained.token is not None:
+                    self._on_token(obtained.token)
                 return obtained
         if held is not None and held.signature is None and held.token is not None and self._clock() < held.expires_at:
             return self._keep(held, reasons)

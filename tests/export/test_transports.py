@@ -12,7 +12,7 @@ import pytest
 import trustme
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from otel_k8s_cgroup.errors import ExportError, ExportRetryable
+from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable
 from otel_k8s_cgroup.export import open_transport
 from otel_k8s_cgroup.model import OtlpTarget
 from tests.fakes.faulty_otlp import FaultyServer, free_port
@@ -98,6 +98,19 @@ def test_a_receiver_of_an_unknown_ca_gets_nothing(protocol: Protocol, certificat
             transport.send(BODY)
         transport.close()
         assert not receiver.requests
+
+
+@BOTH
+def test_a_key_of_another_certificate_is_named(protocol: Protocol, certificates: dict[str, Path]) -> None:
+    """Both are PEM files; that the one does not belong to the other is what is wrong."""
+    mismatched = OtlpTarget(
+        protocol,
+        "https://localhost:1",
+        client_certificate_file=str(certificates["client.pem"]),
+        client_key_file=str(certificates["server.key"]),
+    )
+    with pytest.raises(ExportRejected, match=r"server\.key is not the key of the certificate in .*client\.pem"):
+        open_transport(mismatched)
 
 
 @BOTH

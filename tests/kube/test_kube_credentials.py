@@ -30,6 +30,18 @@ def _of_file(path: Path) -> Credentials:
 # --- from a file ---
 
 
+def test_each_token_is_known_before_it_is_used(tmp_path: Path) -> None:
+    """To whoever keeps it out of the log; once, and again when it was replaced."""
+    path = tmp_path / "token"
+    path.write_text("token-1")
+    known: list[str] = []
+    credentials = Credentials(TokenRetrieval("file", file=str(path)), HTTPS, on_token=known.append)
+    assert [credentials.token(), credentials.token()] == ["token-1", "token-1"]
+    path.write_text("another-token")
+    assert credentials.token() == "another-token"
+    assert known == ["token-1", "another-token"]
+
+
 def test_a_file_is_read_and_stripped(tmp_path: Path) -> None:
     """Editors and `kubectl create token > file` leave a line end."""
     path = tmp_path / "token"

@@ -1,0 +1,149 @@
+"""Secrets in messages: by their shape, by their value, whole, cut and in other clothes."""
+
+from __future__ import annotations
+
+import base64
+import re
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_k8s_cgroup.http_words import quoted
+from otel_k8s_cgroup.redaction import SHORTEST_SECRET, Redactor, hide_shapes
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoaXMtdGVzdA"
+KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+PEM = f"-----BEGIN PRIVATE KEY-----\n{KEY}\n{KEY}\n-----END PRIVATE KEY-----"
+
+SHAPES = [
+    (f"no token {JWT!r} here", "no token '***' here"),
+    (f"cut {JWT[:30]}… there", "cut ***… there"),
+    (f"Location: /login/{JWT.replace('.', '%2E')}/x", "Location: /login/***/x"),
+    (f"found {PEM!r} (flag)", "found '***' (flag)"),
+    (f"found\n{PEM}\nin it", "found\n***\nin it"),
+    (f"found {PEM[:60]!r}… (flag)", "found '***'… (flag)"),
+    (f"found {KEY!r} (flag)", "found '***' (flag)"),
+    (f"quote {quote(PEM)} end", "quote *** end"),
+    ("to http://user:pass@host:1/x", "to http://***@host:1/x"),
+    ("to 'https://p@ss@host/'", "to 'https://***@host/'"),
+    ("https://h:4318/v1/metrics?api_key=abc&t=1: HTTP 503", "https://h:4318/v1/metrics?api_key=***&t=***"),
+    ("https://h/?s3cret was it", "https://h/?*** was it"),
+    ("to '/login?token=abc', which", "to '/login?token=***', which"),
+    ("to 'https://h/cb#access_token=abc'", "to 'https://h/cb#access_token=***'"),
+    ("Authorization: Bearer abc-12345678", "Authorization: Bearer ***"),
+]
+
+
+@pytest.mark.parametrize(("text", "instead"), SHAPES)
+def test_what_has_the_shape_of_a_secret_is_hidden(text: str, instead: str) -> None:
+    """Also where nobody knew of it; the rest of the line stays."""
+    assert hide_shapes(text).startswith(instead)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://localhost:4317: connection refused; is otlp_endpoint right, and does the receiver run there?",
+        "node node-1: pods from api, cgroups below /sys/fs/cgroup, every 5 s to https://otlp.example:4318/v1/metrics",
+        "token file '/var/run/secrets/token': No such file; name another by token_retrieval = { file = \"…\" }",
+        "HTTP 401: 'Bearer authentication required'; 415: 'application/json;charset=utf-8' is not taken",
+        "[fd00::1]:4317 ? a=b, user@host and c#d",
+        "",
+    ],
+)
+def test_ordinary_lines_stay_as_they_are(text: str) -> None:
+    """Nothing is hidden that a user needs."""
+    assert hide_shapes(text) == text
+    assert Redactor()(text) == text
+
+
+SECRET = "pa'ss \"w\\ord+/=% 12"
+
+
+@pytest.mark.parametrize(
+    "clothes",
+    [
+        SECRET,
+        repr(SECRET)[1:-1],
+        quote(SECRET, safe=""),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+        f"Bearer {SECRET}",
+    ],
+)
+def test_a_headers_value_is_hidden_in_whatever_it_wears(clothes: str) -> None:
+    """As it is sent, in quotes, in a URL, in base64; the scheme before it may stay."""
+    redact = Redactor()
+    redact.add_headers([("authorization", f"Bearer {SECRET}")])
+    assert redact(f"it said <{clothes}>").removeprefix("it said <").removesuffix(">").rstrip("=") in {
+        "***",
+        "Bearer ***",
+    }
+
+
+def test_the_password_of_basic_credentials_is_hidden_too() -> None:
+    """A receiver that decodes them may say it."""
+    redact = Redactor()
+    redact.add_headers([("authorization", "Basic " + base64.b64encode(b"user:open sesame").decode())])
+    assert redact("wrong password 'open sesame' of user") == "wrong password '***' of user"
+
+
+def test_query_values_and_proxies_passwords_are_hidden_alone() -> None:
+    """The receiver may say the key without the URL, decoded or not."""
+    redact = Redactor()
+    redact.add_url("https://h/v1/metrics?api_key=abc%2Fdef&x=1")
+    redact.add_environ({"HTTPS_PROXY": "http://me:sesame-street@proxy:3128", "PATH": "/usr/bin/env"})
+    assert (
+        redact("bad key abc/def or abc%2Fdef, sesame-street, /usr/bin/env") == "bad key *** or ***, ***, /usr/bin/env"
+    )
+
+
+def test_short_values_are_not_hidden() -> None:
+    """A header "x-scope: 1" must not take every 1 out of the log."""
+    redact = Redactor()
+    redact.add("1", "true", "x" * (SHORTEST_SECRET - 1))
+    assert redact("1 true xxxxx") == "1 true xxxxx"
+
+
+def test_only_the_last_tokens_are_kept() -> None:
+    """A process that runs for years does not look for each token that it ever had."""
+    redact = Redactor()
+    for number in range(100):
+        redact.add_token(f"opaque-token-{number:04}-{'abcdefgh'[number % 8] * 12}")
+    assert redact("opaque-token-0099-dddddddddddd") == "***"
+    assert len(redact._tokens) < 10  # of no use to anybody else
+
+
+@pytest.mark.parametrize(
+    ("path", "is_hidden"),
+    [
+        ("/var/run/secrets/kubernetes.io/serviceaccount/token", False),
+        ("../secrets/token-of-the-cluster", False),
+        ("secrets/token-of-the-cluster", False),
+        ("token-of-the-cluster.txt", False),
+        ("short-token", False),
+        ("abcdef.0123456789abcdef", True),
+        ("kubeconfig-u-abcde12345:wxyz67890", True),
+    ],
+)
+def test_a_token_in_the_place_of_its_files_path(path: str, is_hidden: bool) -> None:
+    """What is long and looks like no path is taken for one."""
+    redact = Redactor()
+    redact.add_unless_path(path)
+    assert (path in redact(f"token file {path!r}: no such file")) is not is_hidden
+
+
+TOKEN = st.from_regex(re.compile(r"[A-Za-z0-9_-]{40,80}"), fullmatch=True)
+
+
+@given(token=TOKEN, before=st.text(max_size=320), after=st.text(max_size=20))
+def test_a_token_is_hidden_wherever_an_answer_is_cut(token: str, before: str, after: str) -> None:
+    """Of a token that the cut goes through, no twelve characters are left."""
+    redact = Redactor()
+    redact.add_token(token)
+    line = redact(quoted(before + token + after))
+    assert not any(
+        token[at : at + 12] in line for at in range(len(token) - 11) if token[at : at + 12] not in before + after
+    )
