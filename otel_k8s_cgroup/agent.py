@@ -8,7 +8,7 @@ import resource
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.coverage import Coverage
@@ -33,7 +33,18 @@ _DESCRIPTORS_FOR_OTHERS = 64
 SOURCES = {"api": "the API", "kubelet": "the kubelet", "file": "the file of pods"}
 
 # Of the 5 s within which SIGTERM must have ended it: the last reading and the end of the process come out of the rest.
-_LAST_EXPORT_SECONDS = 4.0
+_LAST_EXPORT_SECONDS = 3.5
+_LEAST_EXPORT_SECONDS = 1.0
+
+
+class Stop(Protocol):
+    """What ends the exporter."""
+
+    def __call__(self, seconds: float) -> bool:
+        """Waits so long at most; whether to end."""
+
+    def seconds_since(self) -> float:
+        """Since it was asked to end."""
 
 
 class KnownPods:
@@ -177,7 +188,9 @@ class Agent:
                 raise RuntimeError("the sender's thread has ended")
 
 
-def own_rows(agent: Agent, exporter: Exporter, watcher: PodWatcher) -> list[OwnMetric]:
+def own_rows(
+    agent: Agent, exporter: Exporter, watcher: PodWatcher, dropped_log_lines: Callable[[], int]
+) -> list[OwnMetric]:
     """What the exporter tells of itself; the README's table has these rows."""
     stats = exporter.stats
 
@@ -221,11 +234,12 @@ def own_rows(agent: Agent, exporter: Exporter, watcher: PodWatcher) -> list[OwnM
         OwnMetric("export.folded", "ns", "CPU time sent later for it", lambda: stats.folded_ns),
         OwnMetric("export.lost", "ns", "CPU time lost with ended pods", lambda: stats.lost_ns),
         OwnMetric("queue.bytes", "By", "What waits to be sent", lambda: exporter.queue_bytes, monotonic=False),
+        OwnMetric("log.dropped_lines", "{line}", "Lines that standard error did not take", dropped_log_lines),
     ]
 
 
-def watch_pods(settings: RunSettings) -> PodWatcher:
-    """The watcher that the settings ask for, not yet started.
+def watch_pods(settings: RunSettings, hide_token: Callable[[str], None]) -> PodWatcher:
+    """The watcher that the settings ask for, not yet started. ``hide_token`` gets each token that it has.
 
     Raises:
         KubeError: the settings cannot be used so.
@@ -235,7 +249,10 @@ def watch_pods(settings: RunSettings) -> PodWatcher:
     if source.method == "api":
         url = settings.k8s_api_url
         client = ApiClient(
-            url, credentials=Credentials(settings.token_retrieval, url), ca_file=settings.k8s_ca_file, server=API_SERVER
+            url,
+            credentials=Credentials(settings.token_retrieval, url, on_token=hide_token),
+            ca_file=settings.k8s_ca_file,
+            server=API_SERVER,
         )
     elif source.method == "kubelet":
         url = settings.kubelet_url
@@ -245,7 +262,7 @@ def watch_pods(settings: RunSettings) -> PodWatcher:
             )
         client = ApiClient(
             url,
-            credentials=Credentials(settings.token_retrieval, url),
+            credentials=Credentials(settings.token_retrieval, url, on_token=hide_token),
             ca_file=settings.kubelet_ca_file or settings.k8s_ca_file,
             tls_server_name=settings.kubelet_tls_server_name,
             verify=not settings.kubelet_insecure,
@@ -264,18 +281,31 @@ def open_cgroups(settings: RunSettings) -> NodeCgroups:
     return NodeCgroups(settings.cgroup_root, open_files=OpenFiles(max(0, limit)), clock=time.monotonic_ns)
 
 
-def run(settings: RunSettings, stop: Callable[[float], bool]) -> None:
-    """Runs the exporter until ``stop`` (see ``Agent.run``), with a last export.
+def run(
+    settings: RunSettings,
+    stop: Stop,
+    *,
+    hide_token: Callable[[str], None],
+    dropped_log_lines: Callable[[], int],
+) -> None:
+    """Runs the exporter until ``stop``, with a last export.
+
+    Args:
+        settings: as they were read.
+        stop: see ``Agent.run``.
+        hide_token: is called with each token of the Kubernetes API, for no message to show it.
+        dropped_log_lines: how many lines of the log were not written.
 
     Raises:
         ExporterError: something cannot be used as it is set.
     """
-    watcher = watch_pods(settings)
+    watcher = watch_pods(settings, hide_token)
     exporter = Exporter(
         open_transport(settings.otlp),
         ALUMET,
         queue_bytes=settings.queue_bytes,
         point_attributes=settings.point_attributes,
+        resource_attributes=settings.resource_attributes,
         prefix=settings.metric_prefix,
         suffix=settings.metric_suffix,
         own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
@@ -288,7 +318,12 @@ def run(settings: RunSettings, stop: Callable[[float], bool]) -> None:
         metrics=ALUMET,
         source=SOURCES[settings.pod_source.method],
     )
-    telemetry = Telemetry(own_rows(agent, exporter, watcher), node=settings.k8s_node)
+    telemetry = Telemetry(
+        own_rows(agent, exporter, watcher, dropped_log_lines),
+        node=settings.k8s_node,
+        service_name=settings.service_name,
+        resource_attributes=settings.resource_attributes,
+    )
     _log.info(
         "node %s: pods from %s, cgroups below %s, every %g s to %s (%s)",
         settings.k8s_node,
@@ -312,6 +347,7 @@ def run(settings: RunSettings, stop: Callable[[float], bool]) -> None:
         )
     finally:
         watcher.stop(timeout_seconds=0)  # nobody asks it any more; it has the time of the last export to end
-        exporter.close(_LAST_EXPORT_SECONDS)
+        # The tick that was under way, and the last one, may have taken long.
+        exporter.close(max(_LEAST_EXPORT_SECONDS, _LAST_EXPORT_SECONDS - stop.seconds_since()))
         watcher.stop(timeout_seconds=0.25)
     _log.info("stopped: %d points delivered in all", exporter.stats.points_sent)

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
-import pickle
-import signal
 import sys
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from otel_k8s_cgroup import __version__
+from otel_k8s_cgroup import __version__, signals
 from otel_k8s_cgroup.errors import ExporterError, SettingsError
+from otel_k8s_cgroup.forked import in_own_process
+from otel_k8s_cgroup.logs import LineWriter, Logs, open_standard_streams
+from otel_k8s_cgroup.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from otel_k8s_cgroup.model import RunSettings
 
 _log = logging.getLogger("otel_k8s_cgroup")
 
-
-class OneLine(logging.Formatter):
-    """What others wrote (a pod's name, an answer) must not begin a line of its own or move a terminal's cursor."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if record.exc_info:
-            return text  # a traceback, which only a defect of ours makes
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+# What the last lines of the log may take to be written, of the 5 s within which SIGTERM must have ended it.
+_FLUSH_SECONDS = 0.5
+_WAIT_SECONDS = 3600.0
 
 
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    # It warns of headers that it cannot parse, with a traceback. What comes of such an answer we say ourselves.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    _log.setLevel(level.upper())
+class _UsageError(ExporterError):
+    """The command line cannot be used; the message says why."""
 
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:
@@ -49,89 +39,53 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
     return settings.load(flags=settings.flags_from(arguments), environ=os.environ, config_file=arguments.config).plain()
 
 
-class StopSignals:
-    """SIGTERM and SIGINT, from its creation on: waits for one.
-
-    Not an Event: the handler runs in the thread that waits, wherever that is, and would wait for ever for the lock that
-    the Event's own wait() holds at times. A SimpleQueue may be interrupted by itself.
-    """
-
-    def __init__(self) -> None:
-        self._came: SimpleQueue[int] = SimpleQueue()
-        self._has_come = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _frame: self._came.put(number))
-
-    def __call__(self, seconds: float) -> bool:
-        """Whether one has come, after so many seconds at most."""
-        if not self._has_come:
-            try:
-                self._came.get(timeout=seconds)
-            except Empty:
-                return False
-            self._has_come = True
-        return True
+def _apply(settings: RunSettings, logs: Logs) -> None:
+    logs.redact.add_headers(settings.otlp.headers)
+    logs.redact.add_url(settings.otlp.endpoint)
+    logs.redact.add_unless_path(settings.token_retrieval.file)
+    logs.begin(settings.log_level)
 
 
-def _settings_apart(argv: Sequence[str]) -> RunSettings:
-    """``run``'s settings, read in a process of its own: pydantic takes 11 MB, which the exporter would keep for good.
-
-    Raises:
-        SystemExit: that process has ended otherwise (``--help``, a setting that cannot be used), and said why.
-    """
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(receiving)
-            code = _exit_code(lambda: _send(_settings(_parsed("run", argv)), sending))
-        except SystemExit as error:  # argparse's
-            code = error.code if isinstance(error.code, int) else 1
-        except BrokenPipeError:
-            pass  # the exporter was killed meanwhile, and its end says enough
-        except Exception:  # noqa: BLE001 a defect of ours; this process must not go on as the other one
-            _log.exception("the settings could not be read")
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        sent = pipe.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code != 0 or not sent:
-        raise SystemExit(code)
-    settings: RunSettings = pickle.loads(sent)  # noqa: S301 our own child's
-    return settings
-
-
-def _send(settings: RunSettings, descriptor: int) -> int:
-    with os.fdopen(descriptor, "wb") as pipe:
-        pickle.dump(settings, pipe)
-    return 0
-
-
-def _run(argv: Sequence[str]) -> int:
-    # Before all that takes a while to import: who ends a pod that has hardly begun should not wait for it.
-    stop = StopSignals()
-    settings = _settings_apart(argv)
-    _log_to_stderr(settings.log_level)
+def _run(argv: Sequence[str], stop: signals.StopSignals, logs: Logs) -> int:
+    # pydantic takes 11 MB, which the exporter would keep for good.
+    settings: RunSettings | None = in_own_process(
+        lambda: _read_settings(argv, logs), stop, lambda: logs.writer.flush(_FLUSH_SECONDS)
+    )
+    if settings is None or stop(0):  # it has been ended before it began, and there is nothing to send
+        return 0
+    _apply(settings, logs)
+    if settings.sdk_disabled:
+        # Not the end of the process: a DaemonSet would start it again and again.
+        _log.warning("OTEL_SDK_DISABLED is true: nothing is measured or sent until the exporter is started without it")
+        while not stop(_WAIT_SECONDS):
+            pass
+        return 0
     from otel_k8s_cgroup import agent  # noqa: PLC0415
 
-    if not stop(0):  # else it has been ended before it began, and there is nothing to send
-        agent.run(settings, stop)
+    if not stop(0):
+        agent.run(settings, stop, hide_token=logs.redact.add_token, dropped_log_lines=lambda: logs.writer.dropped)
     return 0
 
 
-def _snapshot(arguments: argparse.Namespace) -> int:
+def _read_settings(argv: Sequence[str], logs: Logs) -> tuple[int, RunSettings | None]:
+    read: list[RunSettings] = []
+
+    def do() -> int:
+        read.append(_settings(_parsed("run", argv)))
+        return 0
+
+    return _exit_code(do, logs), read[0] if read else None
+
+
+def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     settings = _settings(arguments)
-    _log_to_stderr(settings.log_level)
+    _apply(settings, logs)
     from otel_k8s_cgroup import agent, snapshot  # noqa: PLC0415
     from otel_k8s_cgroup.coverage import no_cgroups  # noqa: PLC0415
 
     cgroups = agent.open_cgroups(settings)
     _ = cgroups.hierarchy  # a root that is none is said at once
-    watcher = agent.watch_pods(settings)
+    watcher = agent.watch_pods(settings, logs.redact.add_token)
     watcher.start()
     try:
         if not watcher.synced.wait(arguments.wait):
@@ -155,7 +109,7 @@ def _snapshot(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(arguments: argparse.Namespace) -> int:
+def _demo(arguments: argparse.Namespace, _logs: Logs) -> int:
     from otel_k8s_cgroup.demo import run_demo  # noqa: PLC0415
 
     return run_demo(duration_seconds=arguments.duration, as_json=arguments.json, out=sys.stdout)
@@ -170,9 +124,24 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r}: allowed is {allowed}") from None
 
 
-def build_parser(command: str | None) -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Takes flags by their whole names only; what it refuses it raises."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Raises: who caught it knows where to say it."""
+        raise _UsageError(f"{self.format_usage()}{self.prog}: error: {message}")
+
+    def flags(self) -> list[str]:
+        """All that this command takes."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
+
+def build_parser(command: str | None) -> _Parser:
     """All commands; the settings become flags of ``command`` only, since they take a while to import."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="otel-k8s-cgroup",
         description="Ships each pod's CPU and memory from the kernel's cgroups to any OpenTelemetry backend.",
     )
@@ -193,7 +162,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     snapshot = commands.add_parser(
         "snapshot",
         help="one reading of every pod on this node",
-        description="Reads every pod on this node once (CPU %% over one second) and prints it.",
+        description="Reads every pod on this node once (CPU % over one second) and prints it.",
     )
     snapshot.add_argument("--json", action="store_true", help="JSON instead of the table")
     snapshot.add_argument(
@@ -207,33 +176,78 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
             from otel_k8s_cgroup.settings import add_flags  # noqa: PLC0415
 
             add_flags(with_settings)
+    for each in (run, demo, snapshot):
+        each.set_defaults(parser=each)
     return parser
 
 
 def _parsed(command: str | None, argv: Sequence[str]) -> argparse.Namespace:
-    return build_parser(command).parse_args(argv)
+    parser = build_parser(command)
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise _UsageError(f"{found.parser.prog}: {'; '.join(_refusals(unknown, found.parser.flags()))}")
+    return found
 
 
-def _exit_code(do: Callable[[], int]) -> int:
-    """What ``do`` returns; an error of ours is said, and is the code that belongs to it."""
+def _refusals(unknown: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    """A part of a sentence for each word of ``unknown``."""
+    before = ""
+    for word in unknown:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            nearest = [name for name in known if name.startswith(flag)] or difflib.get_close_matches(flag, known, n=1)
+            yield f"unknown flag {flag}" + (f"; is {' or '.join(nearest)} meant?" if nearest else "")
+        elif not before.startswith("-"):
+            # Not the word itself: it may be the second half of a header that was not quoted.
+            yield "a word that belongs to no flag: put a value that has spaces in quotes"
+        before = word
+
+
+def _exit_code(do: Callable[[], int], logs: Logs) -> int:
+    """What ``do`` returns; an error is said, and is the code that belongs to it."""
     try:
         return do()
     except SettingsError as error:
-        print(f"otel-k8s-cgroup: {error}", file=sys.stderr)  # noqa: T201 the command's own words to its user
+        logs.say(f"otel-k8s-cgroup: {error}")
+        return 2
+    except _UsageError as error:
+        logs.say(str(error))
         return 2
     except ExporterError as error:
         _log.error("%s", error)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except BrokenPipeError:
+        # Who reads has read enough (`snapshot | head`). Python itself would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception:  # noqa: BLE001 to log it where all else is logged
+        _log.exception("the exporter has a defect, and ends")
+        return 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+def main(argv: Sequence[str] | None = None, stop: signals.StopSignals | None = None) -> int:
+    """Runs one command and returns its exit code. ``stop``: as it was made when the process began."""
+    open_standard_streams()
+    logs = Logs(Redactor(), LineWriter())
+    logs.redact.add_environ(os.environ)
+    logs.begin()
     given = sys.argv[1:] if argv is None else list(argv)
     command = next((word for word in given if not word.startswith("-")), None)
-    _log_to_stderr("info")
-    if command == "run":
-        return _exit_code(lambda: _run(given))
-    arguments = _parsed(command, given)
-    return _exit_code(lambda: int(arguments.do(arguments)))
+    try:
+        if command == "run":
+            stop = stop or signals.StopSignals()
+            return _exit_code(lambda: _run(given, stop, logs), logs)
+        if stop is not None:
+            signals.exit_at_once()
+            if stop(0):
+                return 0  # it has been ended before it began
+        return _exit_code(lambda: _other(command, given, logs), logs)
+    finally:
+        logs.writer.flush(_FLUSH_SECONDS)
+
+
+def _other(command: str | None, argv: Sequence[str], logs: Logs) -> int:
+    arguments = _parsed(command, argv)
+    code: int = arguments.do(arguments, logs)
+    sys.stdout.flush()
+    return code

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+SERVICE_NAME = "otel-k8s-cgroup"
+"""Of the exporter itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRetrieval:
     """How the token of the Kubernetes API is had; the fields behind ``method`` matter only where it uses them."""
@@ -72,6 +76,12 @@ class RunSettings:
     queue_bytes: int
     state_file: str | None
     otlp: OtlpTarget
+    sdk_disabled: bool = False
+    """``OTEL_SDK_DISABLED``: nothing is measured or sent."""
+    service_name: str = SERVICE_NAME
+    """``OTEL_SERVICE_NAME``: of the exporter's own Resource."""
+    resource_attributes: tuple[tuple[str, str], ...] = ()
+    """``OTEL_RESOURCE_ATTRIBUTES``: of every Resource, the exporter's own included."""
 
 
 @dataclass(frozen=True, slots=True)

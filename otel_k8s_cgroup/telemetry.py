@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
@@ -16,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.instruments import SCOPE_NAME, ManualReader
+from otel_k8s_cgroup.model import SERVICE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +44,7 @@ class Telemetry:
         rows: what is told.
         node: the node's name.
         service_name: of the Resource.
+        resource_attributes: of the Resource, where it has no such attribute itself.
         instance_id: of the Resource; one a process.
     """
 
@@ -50,15 +53,20 @@ class Telemetry:
         rows: Sequence[OwnMetric],
         *,
         node: str,
-        service_name: str = "otel-k8s-cgroup",
+        service_name: str = SERVICE_NAME,
+        resource_attributes: Sequence[tuple[str, str]] = (),
         instance_id: str | None = None,
     ) -> None:
         self._reader = ManualReader()
         provider = MeterProvider(
             [self._reader],
-            # create() adds OTEL_RESOURCE_ATTRIBUTES, as for every OpenTelemetry service.
-            resource=Resource.create(
+            # Not create(): it reads the environment itself, and logs what it cannot parse.
+            resource=Resource(
                 {
+                    "telemetry.sdk.language": "python",
+                    "telemetry.sdk.name": "opentelemetry",
+                    "telemetry.sdk.version": version("opentelemetry-sdk"),
+                    **dict(resource_attributes),
                     "service.name": service_name,
                     "service.version": __version__,
                     "service.instance.id": instance_id or str(uuid.uuid4()),

@@ -27,13 +27,13 @@ def clean_environ(**extra: str) -> dict[str, str]:
 class Program:
     """A program whose output (both streams, as one) is kept line by line; made by `started`."""
 
-    def __init__(self, argv: Sequence[str | Path], environ: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str | Path], environ: Mapping[str, str], stderr: int = subprocess.STDOUT) -> None:
         self.process = subprocess.Popen(
             argv,
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             errors="replace",
         )
@@ -87,9 +87,11 @@ class Program:
 
 
 @contextmanager
-def started(argv: Sequence[str | Path], environ: Mapping[str, str] | None = None) -> Iterator[Program]:
+def started(
+    argv: Sequence[str | Path], environ: Mapping[str, str] | None = None, stderr: int = subprocess.STDOUT
+) -> Iterator[Program]:
     """``argv`` as a process, killed at the end where it still runs. What it wrote is told with a test's failure."""
-    program = Program(argv, clean_environ() if environ is None else environ)
+    program = Program(argv, clean_environ() if environ is None else environ, stderr)
     try:
         yield program
     except BaseException as error:

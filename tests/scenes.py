@@ -26,6 +26,20 @@ UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
 ALLOWED_SECONDS = 5.0
 """From the signal to the end."""
 
+# As `python -m otel_k8s_cgroup`, ended while it, or a process that it has started, imports its first argument.
+ENDED_AT_IMPORT = """
+import os, runpy, signal, sys
+
+class Signals:
+    def find_spec(self, name, path=None, target=None):
+        if name == awaited:
+            os.kill(exporter, signal.SIGTERM)
+
+exporter, awaited = os.getpid(), sys.argv.pop(1)
+sys.meta_path.insert(0, Signals())
+runpy.run_module("otel_k8s_cgroup", run_name="__main__", alter_sys=True)
+"""
+
 
 class Site:
     """A node with one pod, whose CPU time the scene sets, and an exporter on it."""
@@ -39,6 +53,7 @@ class Site:
         self.signals = [signal.SIGTERM]
         self.after_the_signal: Callable[[], object] = lambda: None
         self.code: int | None = None
+        self.expected_code = 0
         self.tree = CgroupTree(home / "cgroup")
         self.used_usec(1000)
         metadata = {"uid": UID, "name": "cart", "namespace": "shop"}
@@ -57,6 +72,7 @@ class Site:
         flags: tuple[str, ...] = (),
         program: tuple[str, ...] = ("-m", "otel_k8s_cgroup"),
         environ: dict[str, str] | None = None,
+        stderr: int = subprocess.STDOUT,
     ) -> None:
         """``otlp``, ``api``: URLs; without the latter, the pod is in a file."""
         pods = ("--pod-source", f'{{ file = "{self.home / "pods.json"}" }}')
@@ -67,7 +83,7 @@ class Site:
             *("--cgroup-root", str(self.tree.root), "--otlp-endpoint", otlp, "--otlp-protocol", protocol),
             *("--token-retrieval", "none", *flags),
         ]
-        self.program: Program = self.stack.enter_context(started(argv, environ))
+        self.program: Program = self.stack.enter_context(started(argv, environ, stderr))
 
     def receiver(self, protocol: Protocol = "http/protobuf", *, port: int = 0) -> OtlpReceiver:
         return self.stack.enter_context(OtlpReceiver(protocol, port=port))

@@ -17,10 +17,12 @@ import pytest
 
 from otel_k8s_cgroup import __version__, snapshot
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
-from otel_k8s_cgroup.cli import OneLine, main
+from otel_k8s_cgroup.logs import OneLine
 from otel_k8s_cgroup.model import Pod
 from tests.fakes.faulty_otlp import FaultyServer
-from tests.programs import exporter, started
+from tests.fakes.otlp_receiver import OtlpReceiver
+from tests.otlp import points
+from tests.programs import clean_environ, exporter, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,11 @@ def test_help(arguments: list[str]) -> None:
         (["run", "--poll-interval", "1ms"], ["poll_interval", "10ms"]),
         (["run", "--config", "/nowhere.toml"], ["/nowhere.toml"]),
         (["run", "--schema", "semconv"], ["schema", "semconv", "alumet"]),
+        (["run", "--k8s-api-url", "http://h:99999"], ["k8s_api_url", "http://h:99999", "a port from 1 to 65535"]),
+        (["run", "--poll", "1s"], ["run: unknown flag --poll", "--poll-interval"]),
+        (["run", "--poll=1s"], ["run: unknown flag --poll", "--poll-interval"]),
+        (["snapshot", "--jsno"], ["snapshot: unknown flag --jsno", "--json"]),
+        (["run", "--otlp-headers", "a=Bearer", "xyz"], ["run: a word that belongs to no flag", "in quotes"]),
         (["snapshot", "--k8s-api-url", "ftp://x"], ["k8s_api_url", "ftp://x", "https://"]),
     ],
 )
@@ -97,6 +104,13 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(arguments: list[str], named
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert all(word in result.stderr for word in named), result.stderr
+
+
+def test_help_shows_signs_as_they_are() -> None:
+    """No percent sign is doubled, and what a setting allows is there."""
+    assert "CPU % over one second" in cli("snapshot", "--help").stdout
+    assert "%%" not in cli("run", "--help").stdout
+    assert "names and shape of the metrics: alumet" in " ".join(cli("run", "--help").stdout.split())
 
 
 def test_wrong_usage_is_exit_code_2() -> None:
@@ -132,6 +146,35 @@ def test_snapshot_prints_a_table(node: Path) -> None:
     head, line = result.stdout.splitlines()
     assert head.split("  ")[0] == "NAMESPACE"
     assert line.split() == ["shop", "cart", "0.0", "1.00", "s", "4.0", "KiB", "1000", "B", "2.0", "KiB"]
+
+
+def test_who_reads_a_snapshot_may_stop(node: Path) -> None:
+    """As `head` does: no traceback, and no failure."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "otel_k8s_cgroup", "snapshot", *flags(node)],
+            env={"PATH": os.environ["PATH"]},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_snapshot(node: Path, number: signal.Signals) -> None:
+    """While it waits for the list of pods: with the exit code that a shell gives, and no traceback."""
+    silent = FaultyServer("black hole")
+    argv = ["snapshot", "--cgroup-root", str(node), "--wait", "1h", "--token-retrieval", "none"]
+    api = f"http://127.0.0.1:{silent.port}"
+    with silent, started([sys.executable, "-m", "otel_k8s_cgroup", *argv, "--k8s-api-url", api]) as program:
+        silent.wait_for_connections(1)
+        program.process.send_signal(number)
+        assert program.wait() == 128 + number
+    assert program.output == ""
 
 
 def test_a_snapshot_of_a_node_without_pods_fails(node: Path) -> None:
@@ -223,7 +266,7 @@ def test_human_bytes(count: int, text: str) -> None:
 def test_a_hostile_name_cannot_break_a_line_of_the_log() -> None:
     """Newlines and escape sequences of others are shown, not obeyed."""
     record = logging.LogRecord("x", logging.INFO, "", 0, "pod %s", ("a\nERROR forged \x1b[2J",), None)
-    assert OneLine("%(message)s").format(record) == "pod a\\nERROR forged \\x1b[2J"
+    assert OneLine(str).format(record).endswith(" INFO pod a\\nERROR forged \\x1b[2J")
 
 
 def test_an_answer_with_malformed_headers_is_no_traceback(node: Path) -> None:
@@ -243,6 +286,23 @@ def test_an_answer_with_malformed_headers_is_no_traceback(node: Path) -> None:
         program.stop()
     assert "no colon" not in program.output
     assert "Traceback" not in program.output
+
+
+def test_resource_attributes_of_the_environment_are_every_resources(node: Path) -> None:
+    """The pods' and the exporter's own; its name is its own."""
+    environ = clean_environ(OTEL_RESOURCE_ATTRIBUTES="k8s.cluster.name=prod", OTEL_SERVICE_NAME="mine")
+    with (
+        OtlpReceiver("grpc") as receiver,
+        exporter(
+            *flags(node), "--poll-interval", "100ms", "--otlp-endpoint", receiver.endpoint, environ=environ
+        ) as program,
+    ):
+        receiver.wait_for(lambda messages: {bool(point.pod) for point in points(messages)} == {True, False})
+        assert program.stop() == 0
+    resources = {bool(point.pod): point.resource for point in points(receiver.messages)}
+    assert {resource["k8s.cluster.name"] for resource in resources.values()} == {"prod"}
+    assert resources[False]["service.name"] == "mine"
+    assert "service.name" not in resources[True]
 
 
 def test_a_receiver_that_goes_away_again_and_again(node: Path) -> None:
@@ -281,9 +341,8 @@ def test_a_kill_while_the_settings_are_read_is_no_traceback() -> None:
     assert program.output == ""
 
 
-def test_no_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_is_wrong_usage() -> None:
     """The usage says which there are."""
-    with pytest.raises(SystemExit) as exited:
-        main([])
-    assert exited.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
+    result = cli()
+    assert result.returncode == 2
+    assert "COMMAND" in result.stderr

@@ -11,7 +11,7 @@ import pytest
 from otel_k8s_cgroup import agent
 from otel_k8s_cgroup.cli import build_parser
 from otel_k8s_cgroup.metrics import ALUMET, Instrument
-from otel_k8s_cgroup.settings import Settings
+from otel_k8s_cgroup.settings.model import rows
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -37,17 +37,15 @@ def test_the_metric_table_has_every_metric_with_its_type_and_unit() -> None:
 
 def test_the_settings_table_has_every_key_with_its_default_and_meaning() -> None:
     """One row of the README a key, with the words of ``run --help``."""
-    described = {
-        field.alias or name: field.description for name, field in Settings.model_fields.items() if name != "sources"
-    }
-    rows = {key.strip("`"): f"{meaning} (default: {default})" for key, default, meaning in table("settings")}
-    assert rows == described
+    described = {name: field.description for name, field in rows().items()}
+    told = {key.strip("`"): f"{meaning} (default: {default})" for key, default, meaning in table("settings")}
+    assert told == described
 
 
 def test_the_table_of_own_metrics_has_every_row() -> None:
     """Name, unit and description as in the code."""
-    rows = agent.own_rows(Mock(), Mock(), Mock())
-    told = [[row.name, row.unit, row.description, ", ".join(row.attributes)] for row in rows]
+    own = agent.own_rows(Mock(), Mock(), Mock(), Mock())
+    told = [[row.name, row.unit, row.description, ", ".join(row.attributes)] for row in own]
     assert [[name.strip("`"), unit.strip("`"), *rest] for name, unit, *rest in table("own")] == told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 import tomllib
@@ -119,7 +120,8 @@ def _entries(path: str, document: dict[str, object], keys: Collection[str]) -> I
         elif is_alumets and (key in _AGENT_KEYS or isinstance(value, dict)):
             yield f"[{key}]" if isinstance(value, dict) else key
         else:
-            yield unknown(key, where, keys)
+            # A table is nearest to a table: [plugin.k8s] means [plugins.k8s].
+            yield unknown(key, where, {"plugins"} if _is_nearly_plugins(key, value) else keys)
     for plugin, table in plugins.items() if isinstance(plugins, dict) else [("", plugins)]:
         if not isinstance(table, dict):
             yield refusal(f"plugins.{plugin}".rstrip("."), Given(table, where), "a table, as in an Alumet file")
@@ -135,10 +137,23 @@ def _k8s(where: str, table: dict[str, object], keys: Collection[str]) -> Iterato
     for key, value in table.items():
         if key in keys:
             yield key, Given(value, where)
+        elif _switches_off(key, value):
+            wanted = "false" if key == "disable_sources" else "true"
+            allowed = f"{wanted} (to measure nothing, do not run the exporter: it does nothing else)"
+            yield refusal(f"plugins.k8s.{key}", Given(value, where), allowed)
         elif key in _K8S_KEYS:
             yield f"[plugins.k8s] {key}"
         else:
             yield unknown(key, where, keys)
+
+
+def _is_nearly_plugins(key: str, value: object) -> bool:
+    return isinstance(value, dict) and bool(difflib.get_close_matches(key, ["plugins"], cutoff=0.7))
+
+
+def _switches_off(key: str, value: object) -> bool:
+    """Whether it says that the k8s plugin is not to measure; what is no boolean is refused, too."""
+    return (key == "disable_sources" and value is not False) or (key in _PLUGIN_KEYS and value is not True)
 
 
 def _opentelemetry(where: str, table: dict[str, object]) -> Iterator[_Entry]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_k8s_cgroup.errors import SettingsError
+from otel_k8s_cgroup.redaction import HIDDEN, hide_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,9 +17,10 @@ SECRET_KEYS: Final = frozenset({"otlp_headers"})
 """The settings whose values are never shown."""
 
 _SHOWN_CHARACTERS = 100
-# A password in a URL, and a token (a JWT) put where its file's path belongs.
+# A password in a URL that may lack its scheme, or have spaces.
 _URL_USER = re.compile(r"^(\w+://)?.*@", re.DOTALL)
-_JWT = re.compile(r"eyJ[\w-]{4,}(\.[\w-]*)*")
+# A token put where its file's path belongs.
+_PASTED_TOKEN = re.compile(r"(?<![^\s'\"{}\[\],=])(?![/.~]|[\w.-]{1,32}/)[^\s'\"{}\[\],=]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ def unknown(name: str, where: str, known: Iterable[str]) -> SettingsError:
 
 def one_line(text: str) -> str:
     """``text`` fit for a line of a log: as it is where it is printable and short."""
+    text = hide_shapes(text)  # before it is cut
     return text if text.isprintable() and len(text) <= _SHOWN_CHARACTERS else repr(text[:_SHOWN_CHARACTERS])
 
 
@@ -58,5 +61,7 @@ def _shown(key: str, value: object) -> str:
         return "a value that is not shown"
     if isinstance(value, str):
         value = _URL_USER.sub(r"\1***@", value)
-    text = _JWT.sub("***", repr(value))
+    text = str(value).lower() if isinstance(value, bool) else hide_shapes(repr(value))  # hidden before it is cut
+    if key == "token_retrieval":
+        text = _PASTED_TOKEN.sub(HIDDEN, text)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,13 @@ from otel_k8s_cgroup.settings.file import read_file
 from otel_k8s_cgroup.settings.given import Given, joined, refusal, unknown
 from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, rows
 from otel_k8s_cgroup.settings.otlp import from_environment
+from otel_k8s_cgroup.settings.standard import (
+    SERVICE_LINK,
+    resource_attributes,
+    sdk_disabled,
+    service_name,
+    warn_of_misspelt,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -26,10 +32,6 @@ if TYPE_CHECKING:
 
 _ENVIRONMENT_PREFIX = "OTEL_K8S_CGROUP_"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
-# Kubernetes sets these in every pod for each service, and a service may well be called otel-k8s-cgroup:
-# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-_SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 
 class _Place(PydanticBaseSettingsSource):
@@ -72,9 +74,11 @@ def load(
         from_environment(environ),
         {} if config_file is None else read_file(config_file, environ, rows()),
     )
+    warn_of_misspelt(environ)
     places = (
         *(_Place(_always(found)) for found in fixed),
         _Place(lambda found: _defaults(found, environ, hostname, service_account_dir)),
+        _Place(lambda _found: _standard(environ)),
     )
     try:
         return Settings(places)
@@ -112,11 +116,19 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Given]:
     problems = [
         unknown(name, "environment", key_of)
         for name in given
-        if name not in key_of and _SERVICE_LINK.fullmatch(name.removeprefix(_ENVIRONMENT_PREFIX)) is None
+        if name not in key_of and SERVICE_LINK.fullmatch(name.removeprefix(_ENVIRONMENT_PREFIX)) is None
     ]
     if problems:
         raise joined(problems)
     return {key_of[name]: Given(text, f"environment {name}") for name, text in given.items() if name in key_of}
+
+
+def _standard(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the standard's variables say beside where metrics are sent."""
+    attributes = resource_attributes(environ)
+    name = service_name(environ, attributes)
+    found: dict[str, Any] = {"sdk_disabled": sdk_disabled(environ), "resource_attributes": attributes}
+    return found | ({"service_name": name} if name else {})
 
 
 def _defaults(

@@ -10,7 +10,7 @@ from pydantic import Field, PlainValidator, SkipValidation, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from otel_k8s_cgroup.model import OtlpTarget, PodSource, RunSettings, TokenRetrieval
+from otel_k8s_cgroup.model import SERVICE_NAME, OtlpTarget, PodSource, RunSettings, TokenRetrieval
 from otel_k8s_cgroup.settings import values
 from otel_k8s_cgroup.settings.given import Given, joined, refusal
 from otel_k8s_cgroup.settings.otlp import LONGEST, Compression, Protocol, resolve
@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     )
     # A model has a `schema` of its own.
     metrics_schema: Annotated[Schema, _by(values.choice(_SCHEMAS_HERE, " (this version has no other)"))] = _row(
-        "names and shape of the metrics", "alumet", alias="schema"
+        f"names and shape of the metrics: {', '.join(_SCHEMAS_HERE)} (this version has no other)",
+        "alumet",
+        alias="schema",
     )
     point_attributes: Annotated[bool, _by(values.boolean)] = _row(
         "whether points repeat uid, name, namespace and node of their resource", default=True
@@ -149,6 +151,10 @@ class Settings(BaseSettings):
     """Every key, in the order above, and where its value is from: ``"flag --k8s-node"``, ``"environment NODE_NAME"``,
     ``"file /etc/x.toml"``, ``"default"``, …"""
 
+    sdk_disabled: Annotated[bool, SkipValidation] = False
+    service_name: Annotated[str, SkipValidation] = SERVICE_NAME
+    resource_attributes: Annotated[tuple[tuple[str, str], ...], SkipValidation] = ()
+
     def __init__(self, places: tuple[PydanticBaseSettingsSource, ...]) -> None:
         """Of each key the value of the first place that has one. pydantic's own places, as the process environment, are
         not among them.
@@ -203,6 +209,10 @@ class Settings(BaseSettings):
         return self
 
 
+# What the settings also have: no keys of a user's.
+_NO_ROWS = frozenset({"sources", "sdk_disabled", "service_name", "resource_attributes"})
+
+
 def rows() -> dict[str, FieldInfo]:
     """The settings by their keys."""
-    return {field.alias or name: field for name, field in Settings.model_fields.items() if name != "sources"}
+    return {field.alias or name: field for name, field in Settings.model_fields.items() if name not in _NO_ROWS}

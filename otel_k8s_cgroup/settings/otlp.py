@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from otel_k8s_cgroup.settings.given import Given, one_line
-from otel_k8s_cgroup.settings.values import boolean, choice, duration_text, split_url
+from otel_k8s_cgroup.settings.values import PORTS, boolean, choice, duration_text, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,20 +24,21 @@ Compression = Literal["none", "gzip"]
 LONGEST: Final = timedelta(days=7)
 """The longest of our durations, and what the standard's timeout 0 ("no limit", or "a very long time") stands for."""
 
-_SUFFIX_OF_KEY = {
-    f"otlp_{suffix.lower()}": suffix
-    for suffix in (
-        "ENDPOINT",
-        "PROTOCOL",
-        "HEADERS",
-        "TIMEOUT",
-        "COMPRESSION",
-        "CERTIFICATE",
-        "CLIENT_CERTIFICATE",
-        "CLIENT_KEY",
-        "INSECURE",
-    )
-}
+KNOWN_SUFFIXES: Final = (
+    "ENDPOINT",
+    "PROTOCOL",
+    "HEADERS",
+    "TIMEOUT",
+    "COMPRESSION",
+    "CERTIFICATE",
+    "CLIENT_CERTIFICATE",
+    "CLIENT_KEY",
+    "INSECURE",
+)
+"""Of the variables, behind ``OTEL_EXPORTER_OTLP_`` and ``OTEL_EXPORTER_OTLP_METRICS_``."""
+_SUFFIX_OF_KEY = {f"otlp_{suffix.lower()}": suffix for suffix in KNOWN_SUFFIXES}
+# Milliseconds. Hardly a receiver answers so fast: whoever writes less means seconds.
+_SHORT_TIMEOUT_MS = 100
 _GRPC_DEFAULT = "http://localhost:4317"
 _HTTP_DEFAULT = "http://localhost:4318"
 _HTTP_PORT = 4318
@@ -83,6 +84,8 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
                 value = instead
             if suffix == "ENDPOINT":
                 value = MetricsUrl(text) if "_METRICS_" in variable else BaseUrl(text)
+            if suffix == "TIMEOUT" and value is not None and 0 < int(text) < _SHORT_TIMEOUT_MS:
+                logger.warning("%s: %d is %d ms; for %d s write %d000", variable, *(int(text),) * 4)
             if value is not None:
                 found[key] = Given(value, f"environment {variable}")
                 break
@@ -139,8 +142,8 @@ def _grpc(endpoint: str, insecure: bool) -> str:
     except ValueError:
         pass
     raise ValueError(
-        f'for gRPC host:port, or an http:// or https:// URL without a user or a path, such as "{_GRPC_DEFAULT}" '
-        '(with a path it is HTTP: set otlp_protocol to "http/protobuf")'
+        f"for gRPC host:port, or an http:// or https:// URL without a user or a path, {PORTS}, such as "
+        f'"{_GRPC_DEFAULT}" (with a path it is HTTP: set otlp_protocol to "http/protobuf")'
     )
 
 
@@ -149,7 +152,7 @@ def _http(endpoint: str) -> str:
         parts = split_url(endpoint)
     except ValueError:
         raise ValueError(
-            f'for HTTP an http:// or https:// URL without a user, such as "{_HTTP_DEFAULT}" or '
+            f'for HTTP an http:// or https:// URL without a user, {PORTS}, such as "{_HTTP_DEFAULT}" or '
             f'"{_HTTP_DEFAULT}{_METRICS_PATH}"'
         ) from None
     if isinstance(endpoint, MetricsUrl):

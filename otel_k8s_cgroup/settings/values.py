@@ -227,6 +227,9 @@ _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
+PORTS = "with a port from 1 to 65535 or none"
+
+
 def split_url(text: str) -> SplitResult:
     """The parts of an http or https URL with a host and without a user or a fragment.
 
@@ -249,7 +252,7 @@ def api_url(value: object) -> str:
             return parts._replace(path=parts.path.rstrip("/")).geturl()
     except ValueError:
         pass
-    raise ValueError('an http:// or https:// URL without a user or a query, such as "https://10.96.0.1:443"')
+    raise ValueError(f'an http:// or https:// URL without a user or a query, {PORTS}, such as "https://10.96.0.1:443"')
 
 
 # What both protocols carry. To gRPC a name's end "-bin" means bytes:

@@ -100,7 +100,7 @@ def test_the_wheel_has_the_whole_package(wheel: Path) -> None:
     }
     assert of_package <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert "otel-k8s-cgroup = otel_k8s_cgroup.cli:main" in commands
+    assert "otel-k8s-cgroup = otel_k8s_cgroup.__main__:main" in commands
 
 
 def test_no_secret_is_baked_in() -> None:

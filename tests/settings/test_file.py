@@ -135,12 +135,33 @@ def test_an_output_that_alumet_has_switched_off_says_nothing(read: Read) -> None
         ('[plugins.opentelemetry]\nsufix = ""', "sufix: unknown setting (file {}, [plugins.opentelemetry])", "suffix"),
         ("[token_retreival]\nfile = 1", "token_retreival: unknown setting (file {})", "token_retrieval"),
         ("sources = {}", "sources: unknown setting (file {})", "pod_source"),
+        ('[plugin.k8s]\nk8s_node = "a"', "plugin: unknown setting (file {})", "plugins"),
+        ("[Plugins.k8s]", "Plugins: unknown setting (file {})", "plugins"),
         ('"poll\\ninterval" = 1', "'poll\\ninterval': unknown setting (file {})", "poll_interval"),
     ],
 )
 def test_an_unknown_key_is_refused(file: str, start: str, nearest: str, refused: Refused, config_file: Path) -> None:
     """One line that names the key, the file, and the nearest known key."""
     assert refused(file) == f"{start.format(config_file)}; the nearest known one is {nearest}"
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("disable_sources = true", "found true"),
+        ('disable_sources = "no"', "found 'no'"),
+        ("enabled = false", "found false"),
+        ("enable = false", "found false"),
+    ],
+)
+def test_a_plugin_that_is_not_to_measure_is_refused(
+    line: str, allowed: str, refused: Refused, config_file: Path
+) -> None:
+    """Alumet would measure nothing; to pass that over would measure all the same."""
+    key, _, _ = line.partition(" ")
+    message = refused(f"[plugins.k8s]\n{line}")
+    assert message.startswith(f"plugins.k8s.{key}: {allowed} (file {config_file}, [plugins.k8s]); allowed: ")
+    assert message.endswith("(to measure nothing, do not run the exporter: it does nothing else)")
 
 
 def test_every_unknown_key_is_told_at_once(refused: Refused) -> None:

@@ -166,7 +166,7 @@ def test_our_endpoint_is_read_by_our_rule_also_beside_the_standards(read: Read) 
             "otlp_endpoint: found 'http://c:4317/path'",
             'otlp_protocol to "http/protobuf"',
         ),
-        ({"ENDPOINT": "http://c:99999"}, "otlp_endpoint: found 'http://c:99999'", "host:port"),
+        ({"ENDPOINT": "http://c:99999"}, "otlp_endpoint: found 'http://c:99999'", "a port from 1 to 65535"),
         ({"ENDPOINT": "http://u:p@c:4317"}, "otlp_endpoint: found 'http://***@c:4317'", "without a user"),
     ],
 )
