@@ -253,14 +253,15 @@ def follow(source: Literal["api", "kubelet"], node: Node) -> list[Sent]:
 
 def parse_seconds(node: Node) -> float:
     """CPU seconds of making pods out of one list of ``node``'s: the least of five."""
-    from otel_k8s_cgroup.kube.objects import decode, parse_page  # noqa: PLC0415 the inside of what `follow` measures
+    from otel_k8s_cgroup.kube.pages import split_pods  # noqa: PLC0415 the inside of what `follow` measures
     from otel_k8s_cgroup.kube.store import PodStore  # noqa: PLC0415
 
     body = node.listed()
 
     def once() -> float:
         begin = time.thread_time()
-        PodStore(node.name).replace(parse_page(decode(body, ""), "").items)
+        store = PodStore(node.name)
+        store.replace(split_pods([body], "", store.skip))
         return time.thread_time() - begin
 
     return min(once() for _ in range(5))

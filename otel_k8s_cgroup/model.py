@@ -96,7 +96,10 @@ class Pod:
     start_time: str | None
     """``status.startTime``, RFC 3339, as the API wrote it."""
     cgroup_uid: str
-    """The uid in its cgroup path: ``uid``, or the annotation ``kubernetes.io/config.hash`` of a static (mirror) pod."""
+    """The uid in its cgroup path: ``uid``, or ``config_hash`` of a static pod."""
+    config_hash: str | None = None
+    """Of a static pod: the annotation ``kubernetes.io/config.hash``, its manifest's hash or uid. By the API ``uid`` is
+    its mirror's; the kubelet has no other uid of it than this one."""
 
 
 class Stats(NamedTuple):

@@ -59,7 +59,7 @@ class Churn:
         """So many pods end and as many begin, each uses something, and a tick with its export."""
         for _ in range(min(births, len(self.alive) + births - ALIVE)):
             uid, told = self.alive.popleft()
-            self.store.remove(told)
+            self.store.remove(json.dumps(told).encode())
             self.node.end(uid)
             if self.sums.ns.pop(uid, 0) != self.node.counters.pop(uid) * 1000:
                 self.wrong.append(uid)
@@ -68,7 +68,7 @@ class Churn:
             self.born += 1
             uid = self.node.start(self.born)
             told = pod(f"pod-{self.born}", node="node", uid=uid)
-            self.store.put(told)
+            self.store.put(json.dumps(told).encode())
             self.alive.append((uid, told))
         for uid, _ in self.alive:
             self.node.use(uid, 1000 + self.born)

@@ -83,6 +83,9 @@ class DemoPod:
                 "kubernetes.io/config.seen": now,
                 "kubernetes.io/config.source": "file",
             }
+            metadata["ownerReferences"] = [
+                {"apiVersion": "v1", "kind": "Node", "name": NODE, "uid": _hash(NODE)[:32], "controller": True}
+            ]
         if ending:
             metadata |= {"deletionTimestamp": now, "deletionGracePeriodSeconds": 0}
         status: dict[str, Any] = {"phase": "Running" if running else "Pending", "qosClass": self.qos}

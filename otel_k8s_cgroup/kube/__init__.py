@@ -6,6 +6,7 @@ from .client import ApiClient
 from .complaints import API_SERVER, KUBELET, Permission, Server
 from .credentials import Credentials
 from .pods import KUBELET_PODS, PodStats, PodWatcher, kubelet_url, open_pods
+from .store import claim_refused
 from .watch import LIST, PODS, WATCH, WatchTimes
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PodWatcher",
     "Server",
     "WatchTimes",
+    "claim_refused",
     "kubelet_url",
     "open_pods",
 ]

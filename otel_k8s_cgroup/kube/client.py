@@ -31,7 +31,6 @@ from otel_k8s_cgroup.http_words import (
 from .addresses import checked_url, is_loopback
 from .complaints import API_SERVER, Permission, Server, is_html, refusal
 from .files import Signature, read_bounded, signature
-from .objects import decode
 
 if TYPE_CHECKING:
     import ssl
@@ -81,7 +80,7 @@ class ApiClient:
         connect_seconds: float = 5.0,
         idle_seconds: float = 30.0,
         answer_seconds: float = 60.0,
-        max_body_bytes: int = 256 * 1024 * 1024,
+        max_body_bytes: int = 4 * 1024 * 1024 * 1024,
         max_line_bytes: int = 8 * 1024 * 1024,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -125,21 +124,14 @@ class ApiClient:
         with self._lock:
             return dict(self._counts)
 
-    def get_json(self, path: str, params: Mapping[str, str], needs: Permission) -> object:
-        """The answer, decoded. Raises KubeError: TokenError, ApiUnreachable, ApiStatusError or MalformedObject."""
+    @contextlib.contextmanager
+    def body(self, path: str, params: Mapping[str, str], needs: Permission) -> Iterator[Iterator[bytes]]:
+        """An answer, begun once this is entered: its bytes as they come.
+
+        Entering and reading raise KubeError: TokenError, ApiUnreachable, ApiStatusError or MalformedObject.
+        """
         with self._answer(path, params, needs, self._idle_seconds) as response:
-            body = bytearray()
-            deadline = self._clock() + self._answer_seconds
-            for chunk in self._chunks(response, needs, self._idle_seconds):
-                body += chunk
-                if len(body) > self._max_body_bytes:
-                    raise MalformedObject(f"{self.base_url}{path}: an answer of over {self._max_body_bytes} bytes")
-                if self._clock() > deadline:
-                    self._count(needs, "broken")
-                    raise ApiUnreachable(
-                        self.base_url + path, f"the answer was not complete after {self._answer_seconds:g} s"
-                    )
-            return decode(body, self.base_url + path)
+            yield self._bounded(self.base_url + path, self._chunks(response, needs, self._idle_seconds), needs)
 
     @contextlib.contextmanager
     def lines(
@@ -148,7 +140,7 @@ class ApiClient:
         """A stream, open once this is entered: its lines as they come, until the server closes it. Blank ones, too, and
         an empty one for bytes with which no line is complete: so that who reads it knows of them.
 
-        Entering, reading and leaving raise as ``get_json`` does. The stream ends ``end_seconds`` after it has begun at
+        Entering, reading and leaving raise as ``body`` does. The stream ends ``end_seconds`` after it has begun at
         the latest, whatever has come until then: leaving raises ApiUnreachable then.
         """
         # Silence runs into its own limit only where the connection cannot be ended (TLS inside a TLS proxy).
@@ -274,6 +266,18 @@ class ApiClient:
                 self._session.mount(prefix, self._adapter)
             if stale is not None:
                 stale.close()
+
+    def _bounded(self, url: str, chunks: Iterator[bytes], needs: Permission) -> Iterator[bytes]:
+        size = 0
+        deadline = self._clock() + self._answer_seconds
+        for chunk in chunks:
+            size += len(chunk)
+            if size > self._max_body_bytes:
+                raise MalformedObject(f"{url}: an answer of over {self._max_body_bytes} bytes")
+            if self._clock() > deadline:
+                self._count(needs, "broken")
+                raise ApiUnreachable(url, f"the answer was not complete after {self._answer_seconds:g} s")
+            yield chunk
 
     def _split(self, url: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         rest = bytearray()

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_CHUNK_BYTES = 64 * 1024
 
 
 class Signature(NamedTuple):
@@ -26,6 +33,14 @@ def read_bounded(path: str, limit: int) -> tuple[bytes, Signature]:
     """The first ``limit`` + 1 bytes, and the signature of the very file they were read from. Raises OSError."""
     with Path(path).open("rb") as file:
         return file.read(limit + 1), _signature(os.fstat(file.fileno()))
+
+
+@contextmanager
+def read_in_chunks(path: str) -> Iterator[tuple[Iterator[bytes], Signature]]:
+    """The file's bytes, as they are asked for, and its signature before the first of them. Raises OSError."""
+    with Path(path).open("rb", buffering=0) as file:
+        read = _signature(os.fstat(file.fileno()))
+        yield iter(lambda: file.read(_CHUNK_BYTES), b""), read
 
 
 def _signature(stat: os.stat_result) -> Signature:

@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from otel_k8s_cgroup.errors import KubeError, MalformedObject
+from otel_k8s_cgroup.errors import KubeError
 from otel_k8s_cgroup.http_words import quoted
 
 from .complaints import Permission
-from .files import Signature, read_bounded, signature
-from .objects import decode, parse_page
+from .files import Signature, read_in_chunks, signature
+from .pages import split_pods
 from .retry import Retry
 from .store import PodStore
 from .watch import ApiPods, WatchTimes
@@ -33,7 +33,6 @@ KUBELET_PODS = Permission("get", "nodes/pods")
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/
 """
-_MAX_FILE_BYTES = 256 * 1024 * 1024
 _FILE_POLL_SECONDS = 1.0
 
 
@@ -72,8 +71,8 @@ class PodWatcher:
     def __init__(
         self,
         source: Source,
+        store: PodStore,
         *,
-        node: str,
         stopping: threading.Event,
         wait: Callable[[float], object],
         jitter: Callable[[], float],
@@ -83,7 +82,7 @@ class PodWatcher:
         self.synced = threading.Event()
         """Set once the pods were listed for the first time."""
         self._source = source
-        self._store = PodStore(node)
+        self._store = store
         self._stopping = stopping
         client = source.client
         self._listing = Retry(
@@ -112,6 +111,11 @@ class PodWatcher:
     def skipped_objects(self) -> int:
         """How many objects and events were passed over because they do not parse."""
         return self._store.skipped_objects
+
+    @property
+    def refused_claims(self) -> int:
+        """How many pods claimed another pod's cgroup."""
+        return self._store.refused_claims
 
     @property
     def stats(self) -> PodStats:
@@ -175,8 +179,8 @@ class KubeletPods:
         self._poll_seconds = poll_seconds
 
     def list(self, store: PodStore) -> None:
-        where = self._kubelet.base_url + "/pods"
-        store.replace(parse_page(self._kubelet.get_json("/pods", {}, KUBELET_PODS), where).items)
+        with self._kubelet.body("/pods", {}, KUBELET_PODS) as chunks:
+            store.replace(split_pods(chunks, self._kubelet.base_url + "/pods", store.skip))
 
     def follow(self, store: PodStore) -> None:  # noqa: ARG002 - a Source's; there is nothing to put in between two lists
         self._wait(self._poll_seconds)
@@ -197,14 +201,12 @@ class FilePods:
         try:
             if self._read is not None and signature(self._path) == self._read:
                 return
-            content, read = read_bounded(self._path, _MAX_FILE_BYTES)
+            with read_in_chunks(self._path) as (chunks, read):
+                store.replace(split_pods(chunks, where, store.skip))
         except OSError as error:
             raise KubeError(
                 f"{where}: {error.strerror}; it must be what `kubectl get pods -A -o json` prints"
             ) from error
-        if len(content) > _MAX_FILE_BYTES:
-            raise MalformedObject(f"{where}: larger than {_MAX_FILE_BYTES} bytes")
-        store.replace(parse_page(decode(content, where), where).items)
         self._read = read  # only what could be used is not read again
 
     def follow(self, store: PodStore) -> None:  # noqa: ARG002 - a Source's; there is nothing to put in between two lists
@@ -248,5 +250,11 @@ def open_pods(
     # Only the API server is asked by all nodes.
     start_seconds = times.start_seconds if source.method == "api" else 0.0
     return PodWatcher(
-        chosen, node=node, stopping=stopping, wait=wait, jitter=jitter, clock=clock, start_seconds=start_seconds
+        chosen,
+        PodStore(node, by_kubelet=source.method != "api"),
+        stopping=stopping,
+        wait=wait,
+        jitter=jitter,
+        clock=clock,
+        start_seconds=start_seconds,
     )

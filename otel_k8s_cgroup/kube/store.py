@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import MalformedObject
 
-from .objects import parse_pod, parse_uid
+from .objects import ListedPod, parse_pod, parse_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,44 +19,86 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_CAUSES_SAID = 20
+_MAX_PODS = 50_000
+"""Of one node, finished ones included (a cluster keeps 12,500 of those); a server that lists more is not believed."""
+_MAX_ENDED = 1024
+"""How many uids of ended pods are remembered."""
 
 
 class PodStore:
-    """The pods of one node. ``pods`` is swapped in one assignment, and is the same object until something changes."""
+    """The pods of one node, at most one for each cgroup uid.
 
-    def __init__(self, node: str) -> None:
+    Who has a cgroup uid as its own uid has that cgroup. A static pod's mirror, whose uid is another one, only claims
+    it, and its author may be anybody: a claim is believed where no pod has or had that uid itself, and of several
+    claimants the one that holds it keeps it while it is listed. See `_preference` for the others.
+
+    Args:
+        node: whose pods they are.
+        by_kubelet: see ``parse_pod``.
+    """
+
+    def __init__(self, node: str, *, by_kubelet: bool = False) -> None:
         self.node = node
-        self.pods: tuple[Pod, ...] = ()
         self.skipped_objects = 0
-        self._by_uid: dict[str, Pod] = {}
+        self.refused_claims = 0
+        """How many pods claimed a cgroup and were not believed."""
+        self._by_kubelet = by_kubelet
+        self._lock = threading.Lock()
+        self._by_uid: dict[str, ListedPod] = {}
+        self._pods: tuple[Pod, ...] = ()
+        self._changed = False
+        self._ended: dict[str, None] = {}
+        """The uids of the last pods that were here, oldest first."""
+        self._holders: dict[str, tuple[str, str]] = {}
+        """cgroup uid → namespace and name of the claimant that was believed."""
+        self._refused: set[str] = set()
+        """The uids of pods whose claim was refused."""
         self._said: set[str] = set()
 
-    def replace(self, objects: Iterable[object]) -> None:
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        """The same object until something changes."""
+        with self._lock:
+            if self._changed:
+                self._changed = False
+                pods = tuple(self._by_cgroup_uid().values())
+                if pods != self._pods:
+                    self._pods = pods
+            return self._pods
+
+    def replace(self, objects: Iterable[bytes]) -> None:
         """These and no others are the node's. Where ``objects`` raises while it is read, all stays as it was."""
-        by_uid = {}
+        by_uid: dict[str, ListedPod] = {}
         for obj in objects:
-            pod = self._parse(obj)
-            if pod is not None:
-                by_uid[pod.uid] = pod
-        self._by_uid = by_uid
-        self._publish()
+            listed = self._parse(obj)
+            if listed is not None and self._has_room(by_uid, listed):
+                by_uid[listed.pod.uid] = listed
+        with self._lock:
+            for uid in self._by_uid.keys() - by_uid.keys():
+                self._remember(uid)
+            self._by_uid = by_uid
+            self._changed = True
 
-    def put(self, obj: object) -> None:
+    def put(self, obj: bytes) -> None:
         """``obj`` is new or changed."""
-        pod = self._parse(obj)
-        if pod is not None:
-            self._by_uid[pod.uid] = pod
-            self._publish()
+        listed = self._parse(obj)
+        # Most changes are of what is not read; what is read is put together only once somebody asks for it.
+        if listed is not None and self._by_uid.get(listed.pod.uid) != listed and self._has_room(self._by_uid, listed):
+            with self._lock:
+                self._by_uid[listed.pod.uid] = listed
+                self._changed = True
 
-    def remove(self, obj: object) -> None:
+    def remove(self, obj: bytes) -> None:
         """``obj`` is gone; its uid is enough."""
         try:
             uid = parse_uid(obj)
         except MalformedObject as error:
             self.skip(error)
-        else:
+            return
+        with self._lock:
             if self._by_uid.pop(uid, None) is not None:
-                self._publish()
+                self._remember(uid)
+                self._changed = True
 
     def skip(self, error: MalformedObject) -> None:
         """Counts an object that was passed over, and says why, once a cause."""
@@ -64,20 +108,73 @@ class PodStore:
             self._said.add(cause)
             log.warning("skipped: %s", cause)
 
-    def _parse(self, obj: object) -> Pod | None:
+    def _parse(self, obj: bytes) -> ListedPod | None:
         try:
-            return parse_pod(obj, self.node)
+            return parse_pod(obj, self.node, by_kubelet=self._by_kubelet)
         except MalformedObject as error:
             self.skip(error)
             return None
 
-    def _publish(self) -> None:
-        # A pod whose annotations name another pod's uid (whoever may create pods may write that) must not have that
-        # pod's figures: who has a uid by itself keeps it; of two mirrors of one manifest the later one is the live one.
-        by_cgroup: dict[str, Pod] = {}
-        for pod in self._by_uid.values():
-            if pod.cgroup_uid == pod.uid or by_cgroup.get(pod.cgroup_uid, pod).uid != pod.cgroup_uid:
-                by_cgroup[pod.cgroup_uid] = pod
-        pods = tuple(by_cgroup.values())
-        if pods != self.pods:
-            self.pods = pods
+    def _has_room(self, by_uid: dict[str, ListedPod], listed: ListedPod) -> bool:
+        if len(by_uid) < _MAX_PODS or listed.pod.uid in by_uid:
+            return True
+        self.skip(MalformedObject(f"node {self.node!r}: a pod beyond the first {_MAX_PODS}"))
+        return False
+
+    def _remember(self, uid: str) -> None:
+        self._ended[uid] = None
+        if len(self._ended) > _MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+
+    def _by_cgroup_uid(self) -> dict[str, Pod]:
+        by_cgroup_uid: dict[str, Pod] = {}
+        claims: dict[str, list[ListedPod]] = {}
+        refused: list[tuple[ListedPod, str]] = []
+        for uid, listed in self._by_uid.items():
+            if listed.pod.cgroup_uid == uid:
+                by_cgroup_uid[uid] = listed.pod
+                if listed.unbelieved is not None:
+                    refused.append((listed, listed.unbelieved))
+            else:
+                claims.setdefault(listed.pod.cgroup_uid, []).append(listed)
+        holders: dict[str, tuple[str, str]] = {}
+        for cgroup_uid, claimants in claims.items():
+            # A mirror that was made anew has the name of the one before, whose end was not heard of.
+            by_name = {_name(listed): listed for listed in claimants}
+            if cgroup_uid not in self._by_uid and cgroup_uid not in self._ended:
+                holder = min(by_name, key=lambda name: self._preference(cgroup_uid, name, by_name[name]))
+                by_cgroup_uid[cgroup_uid] = by_name.pop(holder).pod
+                holders[cgroup_uid] = holder
+            refused += [(listed, cgroup_uid) for listed in by_name.values()]
+        self._holders = holders
+        self._refused &= self._by_uid.keys()
+        for listed, cgroup_uid in refused:
+            # What it uses is its own all the same.
+            uid = listed.pod.uid
+            by_cgroup_uid.setdefault(uid, replace(listed.pod, cgroup_uid=uid, config_hash=None))
+            self._refuse(listed.pod, cgroup_uid)
+        return by_cgroup_uid
+
+    def _preference(self, cgroup_uid: str, name: tuple[str, str], listed: ListedPod) -> tuple[bool, bool, str]:
+        """The least is believed: one of which a kubelet reports, which nobody else may; who holds it; the oldest."""
+        return (listed.pod.start_time is None, name != self._holders.get(cgroup_uid), listed.created)
+
+    def _refuse(self, pod: Pod, cgroup_uid: str) -> None:
+        if pod.uid in self._refused:
+            return
+        self._refused.add(pod.uid)
+        self.refused_claims += 1
+        if self.refused_claims <= _MAX_CAUSES_SAID:
+            log.warning("%s", claim_refused(pod, cgroup_uid))
+
+
+def claim_refused(pod: Pod, cgroup_uid: str) -> str:
+    """One line for the log."""
+    return (
+        f"pod {pod.namespace}/{pod.name} claims the cgroup of {cgroup_uid} by its annotations; not believed: it is "
+        "another pod's, or the pod is not a static pod's mirror as a kubelet writes it"
+    )
+
+
+def _name(listed: ListedPod) -> tuple[str, str]:
+    return listed.pod.namespace, listed.pod.name

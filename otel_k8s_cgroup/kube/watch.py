@@ -14,7 +14,8 @@ from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, Ma
 from otel_k8s_cgroup.http_words import quoted
 
 from .complaints import Permission
-from .objects import parse_event, parse_page, parse_status, parse_version
+from .objects import parse_event, parse_status, parse_version
+from .pages import split_pods
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class ApiPods:
         tries = _LIST_TRIES if self._gone_in_a_row < 2 else _LIST_TRIES[1:]
         for query in tries:
             try:
-                store.replace(self._objects(query, store.node))
+                store.replace(self._objects(query, store))
             except ApiStatusError as error:
                 if error.status != 410 or query is tries[-1]:
                     raise
@@ -192,18 +193,19 @@ class ApiPods:
         self._version = parse_version(obj) or self._version
         return True
 
-    def _objects(self, query: Mapping[str, str], node: str) -> Iterator[object]:
-        """What the list has, page by page, so that no more than one page is held as JSON."""
+    def _objects(self, query: Mapping[str, str], store: PodStore) -> Iterator[bytes]:
+        """What the list has, pod by pod."""
         where = self.client.base_url + PODS
-        params = dict(query) | _of(node)
+        of_node = _of(store.node)
+        params = dict(query) | of_node
         for _ in range(_MAX_PAGES):
-            page = parse_page(self.client.get_json(PODS, params, LIST), where)
-            yield from page.items
+            with self.client.body(PODS, params, LIST) as chunks:
+                page = yield from split_pods(chunks, where, store.skip)
             if page.continue_token is None:
                 self._version = page.resource_version
                 return
             # The API takes no resourceVersion beside a continue token, which has one in it.
-            params = {"limit": query.get("limit", "500"), "continue": page.continue_token} | _of(node)
+            params = {"limit": query.get("limit", "500"), "continue": page.continue_token} | of_node
         raise MalformedObject(f"{where}: the list goes on after {_MAX_PAGES} pages")
 
     def _restarted(self, reason: str) -> None:

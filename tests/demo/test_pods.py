@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import kubernetes_validate  # type: ignore[import-untyped] # it has no stubs
 import pytest
 
 from otel_k8s_cgroup.cgroup.locate import pod_uid
 from otel_k8s_cgroup.demo.pods import NODE, PODS, DemoPod
+from otel_k8s_cgroup.kube.objects import parse_pod
 
 
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod.container)
@@ -35,8 +38,9 @@ def test_the_table_has_every_kind_of_pod() -> None:
 
 
 def test_a_mirror_pod_says_so() -> None:
-    """The annotations by which a static pod's cgroup is found."""
+    """The annotations by which a static pod's cgroup is found, and what only a kubelet writes beside them."""
     (static,) = (pod for pod in PODS if pod.static)
-    annotations = static.as_object(now="2026-08-01T12:00:00Z", running=True)["metadata"]["annotations"]
-    assert annotations["kubernetes.io/config.hash"] == static.cgroup_uid
-    assert "kubernetes.io/config.mirror" in annotations
+    written = static.as_object(now="2026-08-01T12:00:00Z", running=True)
+    listed = parse_pod(json.dumps(written).encode(), NODE)
+    assert listed is not None
+    assert (listed.pod.uid, listed.pod.cgroup_uid) == (static.uid, static.cgroup_uid)

@@ -53,6 +53,21 @@ def pod(name: str, *, node: str = "node-1", uid: str | None = None, **metadata: 
     }
 
 
+def mirror(config_hash: str, *, node: str = "node-1") -> dict[str, Any]:
+    """What a kubelet writes into the metadata of a static pod's mirror, whose name ends in ``-<node>``."""
+    return {
+        "annotations": {
+            "kubernetes.io/config.hash": config_hash,
+            "kubernetes.io/config.mirror": config_hash,
+            "kubernetes.io/config.seen": "2026-01-02T03:04:05.678901234Z",
+            "kubernetes.io/config.source": "file",
+        },
+        "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": node, "uid": f"uid-of-{node}", "controller": True}
+        ],
+    }
+
+
 def event(kind: str, obj: object) -> bytes:
     """One line of a watch."""
     return json.dumps({"type": kind, "object": obj}).encode() + b"\n"

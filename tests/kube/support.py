@@ -13,6 +13,7 @@ import pytest
 
 from otel_k8s_cgroup.errors import KubeError
 from otel_k8s_cgroup.kube import LIST, PODS, ApiClient, Credentials, PodWatcher
+from otel_k8s_cgroup.kube.pages import split_pods
 from otel_k8s_cgroup.model import TokenRetrieval
 from tests.fakes.kube_api import PATIENCE_SECONDS
 
@@ -93,10 +94,16 @@ def server_tls(ca: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
     return context
 
 
-def get(api: ApiClient) -> object:
+def listed(api: ApiClient) -> list[bytes]:
+    """One list, its pods as they were written."""
+    with api.body(PODS, {}, LIST) as chunks:
+        return list(split_pods(chunks, api.base_url + PODS, lambda _error: None))
+
+
+def get(api: ApiClient) -> list[bytes]:
     """One list, and the end of the client."""
     try:
-        return api.get_json(PODS, {}, LIST)
+        return listed(api)
     finally:
         api.close()
 

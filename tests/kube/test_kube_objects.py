@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_k8s_cgroup.errors import MalformedObject
 from otel_k8s_cgroup.kube.objects import (
-    decode,
+    ListedPod,
     parse_event,
     parse_page,
     parse_pod,
@@ -19,16 +19,20 @@ from otel_k8s_cgroup.kube.objects import (
     parse_uid,
     parse_version,
 )
+from otel_k8s_cgroup.kube.pages import split_pods
 from otel_k8s_cgroup.kube.store import PodStore
 from otel_k8s_cgroup.model import Pod
-from tests.fakes.kube_api import event, pod
+from tests.fakes.kube_api import event, mirror, pod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+
+    from otel_k8s_cgroup.kube.objects import Page
 
 T = TypeVar("T")
 HASH = "3e61c214bc3ed9ff81e21474dd6cba17"
-MIRROR = {"kubernetes.io/config.mirror": HASH, "kubernetes.io/config.hash": HASH, "kubernetes.io/config.source": "file"}
+MIRROR = mirror(HASH)
+ANNOTATIONS = MIRROR["annotations"]
 
 
 def _with(path: str, value: object) -> dict[str, Any]:
@@ -42,9 +46,18 @@ def _with(path: str, value: object) -> dict[str, Any]:
     return obj
 
 
+def _json(obj: object) -> bytes:
+    return json.dumps(obj).encode()
+
+
+def _parsed(obj: object, *, by_kubelet: bool = False) -> Pod | None:
+    listed = parse_pod(_json(obj), "node-1", by_kubelet=by_kubelet)
+    return listed and listed.pod
+
+
 def test_a_pod() -> None:
     """Every field is the API's, as it wrote it."""
-    assert parse_pod(pod("web-0", uid="d75d892c-9bb2-4b9c-8ce2-7868eb91e665"), "node-1") == Pod(
+    assert _parsed(pod("web-0", uid="d75d892c-9bb2-4b9c-8ce2-7868eb91e665")) == Pod(
         uid="d75d892c-9bb2-4b9c-8ce2-7868eb91e665",
         name="web-0",
         namespace="default",
@@ -54,37 +67,63 @@ def test_a_pod() -> None:
     )
 
 
-@pytest.mark.parametrize("node", ["node-2", None, 7, ""])
+@pytest.mark.parametrize("node", ["node-2", None, ""])
 def test_a_pod_of_another_node_or_of_none_yet_is_none_of_ours(node: object) -> None:
     """Not an error either."""
-    assert parse_pod(_with("spec.nodeName", node), "node-1") is None
+    assert _parsed(_with("spec.nodeName", node)) is None
+
+
+NODE = MIRROR["ownerReferences"][0]
 
 
 @pytest.mark.parametrize(
-    ("annotations", "uid"),
+    ("metadata", "uid"),
     [
         (MIRROR, HASH),
-        ({"kubernetes.io/config.mirror": "", "kubernetes.io/config.hash": "a-b-c"}, "a-b-c"),
-        ({"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": HASH}, HASH),
-        ({"kubernetes.io/config.source": "http", "kubernetes.io/config.hash": HASH}, HASH),
-        ({"kubernetes.io/config.source": "api", "kubernetes.io/config.hash": HASH}, "own"),
-        ({"kubernetes.io/config.hash": HASH}, "own"),
-        ({"kubernetes.io/config.mirror": HASH}, "own"),
-        (MIRROR | {"kubernetes.io/config.hash": 7}, "own"),
-        (MIRROR | {"kubernetes.io/config.hash": "../../etc"}, "own"),
-        (MIRROR | {"kubernetes.io/config.hash": ""}, "own"),
-        (MIRROR | {"kubernetes.io/config.hash": "a" * 65_536}, "own"),
-        ({"big": "x" * 65_536}, "own"),
-        ("none", "own"),
-        ([1, 2], "own"),
-        (None, "own"),
+        (mirror("d75d892c-9bb2-4b9c-8ce2-7868eb91e665"), "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"),
+        (MIRROR | {"ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x"}, NODE]}, HASH),
+        ({"annotations": ANNOTATIONS}, "own"),
+        (MIRROR | {"ownerReferences": None}, "own"),
+        (MIRROR | {"ownerReferences": []}, "own"),
+        (MIRROR | {"ownerReferences": [NODE | {"name": "node-2"}]}, "own"),
+        (MIRROR | {"ownerReferences": [NODE | {"kind": "ReplicaSet"}]}, "own"),
+        (MIRROR | {"ownerReferences": [NODE | {"apiVersion": "example.com/v1"}]}, "own"),
+        (MIRROR | {"ownerReferences": [NODE | {"uid": "x" * 65_536}]}, "own"),
+        (MIRROR | {"ownerReferences": 7}, "own"),
+        (MIRROR | {"name": "etcd"}, "own"),
+        (MIRROR | {"name": "etcd-node-2"}, "own"),
+        (MIRROR | {"annotations": ANNOTATIONS | {"kubernetes.io/config.mirror": "other"}}, "own"),
+        (MIRROR | {"annotations": ANNOTATIONS | {"kubernetes.io/config.mirror": ""}}, "own"),
+        (MIRROR | {"annotations": ANNOTATIONS | {"kubernetes.io/config.mirror": None}}, "own"),
+        *((mirror(bad) | {"name": "etcd-node-1"}, "own") for bad in ("../../etc", "", "a" * 65_536, "a b")),
+        ({"annotations": {"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": HASH}}, "own"),
+        ({"annotations": {"kubernetes.io/config.source": "http", "kubernetes.io/config.hash": HASH}}, "own"),
+        ({"annotations": {"kubernetes.io/config.hash": HASH}}, "own"),
+        ({"annotations": {"kubernetes.io/config.mirror": HASH}}, "own"),
+        ({"annotations": {"big": "x" * 65_536}}, "own"),
+        ({"annotations": None}, "own"),
     ],
 )
-def test_the_uid_in_the_cgroups_path(annotations: object, uid: str) -> None:
-    """A static pod's is its manifest's hash, be it the API's mirror or the kubelet's own; any other's is its uid."""
-    parsed = parse_pod(pod("etcd", uid="own", annotations=annotations), "node-1")
+def test_the_uid_in_the_cgroups_path(metadata: dict[str, Any], uid: str) -> None:
+    """A static pod's is its manifest's hash, where its mirror is what a kubelet writes; any other's is its own uid."""
+    parsed = _parsed(pod(**{"name": "etcd-node-1", "uid": "own"} | metadata))
     assert parsed is not None
-    assert (parsed.uid, parsed.cgroup_uid) == ("own", uid)
+    assert (parsed.uid, parsed.cgroup_uid, parsed.config_hash) == ("own", uid, uid if uid != "own" else None)
+
+
+@pytest.mark.parametrize(("source", "uid"), [("file", HASH), ("http", HASH), ("api", "own"), (None, "own")])
+def test_a_kubelet_says_which_pods_are_static(source: str | None, uid: str) -> None:
+    """By ``config.source``, which it sets on each pod, whatever the pod's author wrote; its list has no mirrors."""
+    annotations = {"kubernetes.io/config.source": source, "kubernetes.io/config.hash": HASH}
+    parsed = _parsed(pod("etcd-node-1", uid="own", annotations=annotations), by_kubelet=True)
+    assert parsed is not None
+    assert (parsed.cgroup_uid, parsed.config_hash) == (uid, uid if uid != "own" else None)
+
+
+def test_what_looks_like_a_mirror_and_is_none_is_told() -> None:
+    """With the hash that it claims, for the log."""
+    claim = parse_pod(_json(pod("etcd-node-1", uid="own", annotations=ANNOTATIONS)), "node-1")
+    assert claim == ListedPod(Pod("own", "etcd-node-1", "default", "node-1", "2026-01-02T03:04:05Z", "own"), "", HASH)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +134,13 @@ def test_the_uid_in_the_cgroups_path(annotations: object, uid: str) -> None:
         ("2026-01-02", False),
         ("2026-01-02T03:04:05Z\n", False),
         ("٢026-01-02T03:04:05Z", False),
-        (1767323045, False),
+        ("", False),
         (None, False),
-        ({}, False),
     ],
 )
 def test_a_start_time_is_one_or_absent(written: object, taken: bool) -> None:
     """RFC 3339, or None: the pod itself stays."""
-    parsed = parse_pod(_with("status.startTime", written), "node-1")
+    parsed = _parsed(_with("status.startTime", written))
     assert parsed is not None
     assert parsed.start_time == (written if taken else None)
 
@@ -114,7 +152,7 @@ def test_a_start_time_is_one_or_absent(written: object, taken: bool) -> None:
 def test_a_pod_without_a_proper_identity_is_malformed(field: str, value: object) -> None:
     """Control characters could break a line of the log, a lone surrogate a whole export; the message has neither."""
     with pytest.raises(MalformedObject) as caught:
-        parse_pod(_with(f"metadata.{field}", value), "node-1")
+        _parsed(_with(f"metadata.{field}", value))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
@@ -123,34 +161,82 @@ def test_a_pod_without_a_proper_identity_is_malformed(field: str, value: object)
 def test_a_uid_is_a_word(uid: str) -> None:
     """It becomes a part of a path."""
     with pytest.raises(MalformedObject, match="is no uid"):
-        parse_pod(_with("metadata.uid", uid), "node-1")
+        _parsed(_with("metadata.uid", uid))
 
 
 def test_a_name_of_any_script_is_a_name() -> None:
     """The API allows none, but a manifest's file may have it; it does no harm."""
-    parsed = parse_pod(_with("metadata.name", "páge-ページ-😀"), "node-1")
+    parsed = _parsed(_with("metadata.name", "páge-ページ-😀"))
     assert parsed is not None
     assert parsed.name == "páge-ページ-😀"
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.nodeName", 7),
+        ("spec", []),
+        ("status", "Running"),
+        ("status.startTime", 1767323045),
+        ("metadata", "x"),
+        ("metadata.annotations", "none"),
+        ("metadata.annotations", [1, 2]),
+        ("metadata.annotations", {"kubernetes.io/config.hash": 7}),
+        ("metadata.creationTimestamp", {}),
+    ],
+)
+def test_a_field_of_another_type_costs_that_pod(path: str, value: object) -> None:
+    """Named with its place; what is not read may be anything."""
+    with pytest.raises(MalformedObject, match=rf"Expected .* at `\$\.{path.replace('.', '[.]')}"):
+        _parsed(_with(path, value))
+
+
+@pytest.mark.parametrize(
+    "path", ["metadata.labels", "metadata.managedFields", "spec.containers", "status.phase", "kind"]
+)
+@pytest.mark.parametrize("value", [None, 7, 1e300, "\ud800", {"\ud800": ["\udfff\ud800", {}]}, [[[[[1]]]]], 10**400])
+def test_a_field_that_is_not_read_may_be_anything(path: str, value: object) -> None:
+    """Also half of a surrogate pair, beside a name with a whole one."""
+    obj = _with(path, value)
+    obj["metadata"]["name"] = "name-😀"
+    parsed = _parsed(obj)
+    assert parsed is not None
+    assert parsed.name == "name-😀"
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"metadata":' + b'{"x":' * 100_000, b"\xff", b"", b"nul"])
+def test_an_object_that_is_no_json_is_malformed(content: bytes) -> None:
+    """However deep it goes."""
+    with pytest.raises(MalformedObject):
+        parse_pod(content, "node-1")
+
+
+def test_the_last_of_two_fields_of_one_name_counts() -> None:
+    """As for the API server itself."""
+    twice = b'{"metadata":{"uid":"a","name":"n","namespace":"s","uid":"b"},"spec":{"nodeName":"node-1"}}'
+    listed = parse_pod(twice, "node-1")
+    assert listed is not None
+    assert listed.pod.uid == "b"
+
+
 def test_a_page() -> None:
-    """Items, version and the token to go on with; ``items: null`` is how Go writes an empty list."""
-    page = parse_page({"metadata": {"resourceVersion": "7", "continue": "next"}, "items": [1]}, "here")
-    assert page == ([1], "7", "next")
-    assert parse_page({"metadata": {}, "items": None}, "here") == ([], None, None)
-    assert parse_page({"metadata": {"continue": ""}, "items": []}, "here").continue_token is None
+    """Version, the token to go on with, and how many items are no objects; ``items: null`` is Go's empty list."""
+    envelope = _json({"metadata": {"resourceVersion": "7", "continue": "next"}, "items": [{}, 1, {}, None]})
+    assert parse_page(envelope, "here") == ("7", "next", 2)
+    assert parse_page(_json({"metadata": {}, "items": None}), "here") == (None, None, 0)
+    assert parse_page(_json({"metadata": {"continue": ""}, "items": []}), "here").continue_token is None
 
 
 @pytest.mark.parametrize("answer", [None, [], "x", {}, {"items": {}}, {"items": "x"}, {"kind": "Status"}])
 def test_what_is_no_page(answer: object) -> None:
     """Named with where it is from."""
     with pytest.raises(MalformedObject, match="here: not a PodList"):
-        parse_page(answer, "here")
+        parse_page(_json(answer), "here")
 
 
 def test_events() -> None:
     """A line of a watch."""
-    assert parse_event(event("ADDED", {"a": 1}), "here") == ("ADDED", {"a": 1})
+    assert parse_event(event("ADDED", {"a": 1}), "here") == ("ADDED", b'{"a": 1}')
     for line in (b"", b"x", b"[]", b"{}", b'{"type":7}', b'{"type":"ADDED"', b"\xff", b"[" * 100_000):
         with pytest.raises(MalformedObject, match="here"):
             parse_event(line, "here")
@@ -168,7 +254,7 @@ def test_events() -> None:
 )
 def test_the_status_of_an_error_event(obj: object, status: tuple[int, str]) -> None:
     """A code that is none is a 500."""
-    assert parse_status(obj) == status
+    assert parse_status(_json(obj)) == status
 
 
 # --- any JSON ---
@@ -217,6 +303,10 @@ def _podlike(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+def _split(*pieces: bytes) -> Generator[bytes, None, Page]:
+    return split_pods(pieces, "here", lambda _error: None)
+
+
 def _tried(parse: Callable[[], T]) -> tuple[T | None, str]:
     """What it gives, or what it complains of; any exception but MalformedObject goes on."""
     try:
@@ -228,7 +318,7 @@ def _tried(parse: Callable[[], T]) -> tuple[T | None, str]:
 @given(JSON | _podlike(LEAVES) | _podlike(TEXT))
 def test_any_json_is_a_pod_none_or_malformed(obj: object) -> None:
     """Never another exception, and a pod that comes out is fit to be sent and to be logged."""
-    parsed, complaint = _tried(lambda: parse_pod(obj, "node-1"))
+    parsed, complaint = _tried(lambda: _parsed(obj))
     assert complaint.isprintable()
     if parsed is not None:
         for text in (parsed.uid, parsed.name, parsed.namespace, parsed.cgroup_uid, parsed.start_time or "-"):
@@ -241,11 +331,12 @@ def test_any_json_is_a_pod_none_or_malformed(obj: object) -> None:
 def test_any_json_is_a_page_or_malformed_and_harmless_elsewhere(obj: object) -> None:
     """The other parsers, too, raise nothing else."""
     parsers: tuple[Callable[[], object], ...] = (
-        lambda: parse_page(obj, "here"),
-        lambda: parse_event(json.dumps(obj).encode(), "here"),
-        lambda: parse_uid(obj),
-        lambda: parse_version(obj),
-        lambda: parse_status(obj),
+        lambda: parse_page(_json(obj), "here"),
+        lambda: parse_event(_json(obj), "here"),
+        lambda: parse_uid(_json(obj)),
+        lambda: parse_version(_json(obj)),
+        lambda: parse_status(_json(obj)),
+        lambda: list(_split(_json(obj))),
     )
     for parse in parsers:
         assert _tried(parse)[1].isprintable()
@@ -254,8 +345,17 @@ def test_any_json_is_a_page_or_malformed_and_harmless_elsewhere(obj: object) -> 
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_json_or_malformed(content: bytes) -> None:
     """Never another exception."""
-    assert _tried(lambda: decode(content, "here"))[1].isprintable()
-    assert _tried(lambda: parse_event(content, "here"))[1].isprintable()
+    parsers: tuple[Callable[[], object], ...] = (
+        lambda: parse_page(content, "here"),
+        lambda: parse_event(content, "here"),
+        lambda: parse_pod(content, "node-1"),
+        lambda: parse_uid(content),
+        lambda: parse_version(content),
+        lambda: parse_status(content),
+        lambda: list(_split(content)),
+    )
+    for parse in parsers:
+        assert _tried(parse)[1].isprintable()
 
 
 @given(st.lists(st.from_regex(r"[a-z0-9]{1,12}", fullmatch=True), unique=True, max_size=20), st.lists(JSON, max_size=5))
@@ -265,74 +365,6 @@ def test_malformed_objects_cost_no_other_pod(names: list[str], rubbish: list[obj
     for position, each in enumerate(rubbish):
         good.insert(position * 2, each)
     store = PodStore("node-1")
-    store.replace(good)
+    store.replace(split_pods([_json({"items": good})], "here", store.skip))
     assert {each.name for each in store.pods} >= set(names)
     assert store.skipped_objects <= len(rubbish)
-
-
-# --- the store ---
-
-
-def test_the_tuple_is_the_same_until_something_changes() -> None:
-    """Readers compare by identity; an update that changes nothing we read (an annotation) is no change."""
-    store = PodStore("node-1")
-    store.replace([pod("a"), pod("b")])
-    before = store.pods
-    store.replace([pod("a"), pod("b")])
-    store.put(pod("a", labels={"x": "y"}))
-    store.remove(pod("unknown"))
-    assert store.pods is before
-    store.remove(pod("a"))
-    assert [each.name for each in store.pods] == ["b"]
-    assert [each.name for each in before] == ["a", "b"]
-
-
-def test_a_list_that_breaks_off_changes_nothing() -> None:
-    """The second page fails: the pods known before stay, all of them."""
-
-    def pages() -> Any:
-        yield pod("c")
-        raise MalformedObject("page 2")
-
-    store = PodStore("node-1")
-    store.replace([pod("a"), pod("b")])
-    before = store.pods
-    with pytest.raises(MalformedObject):
-        store.replace(pages())
-    assert store.pods is before
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_pod_cannot_take_anothers_figures(order: int) -> None:
-    """Annotations that name the uid of another pod do not put a second pod on its cgroup, whoever comes first."""
-    victim = pod("victim", uid="d75d892c-9bb2-4b9c-8ce2-7868eb91e665")
-    thief = pod("thief", annotations=MIRROR | {"kubernetes.io/config.hash": victim["metadata"]["uid"]})
-    store = PodStore("node-1")
-    store.replace([victim, thief][::order])
-    assert [each.name for each in store.pods] == ["victim"]
-
-
-def test_of_two_mirrors_of_a_manifest_the_later_one_counts() -> None:
-    """The kubelet made the mirror anew, and the old one's end was not heard of yet: one cgroup, one pod."""
-    store = PodStore("node-1")
-    store.replace([pod("etcd", uid="old", annotations=MIRROR), pod("etcd", uid="new", annotations=MIRROR)])
-    assert [each.uid for each in store.pods] == ["new"]
-    store.remove(pod("etcd", uid="new"))
-    assert [each.uid for each in store.pods] == ["old"]
-
-
-def test_a_cause_of_skipping_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A malformed object that comes with every list is counted each time and logged once."""
-    store = PodStore("node-1")
-    for _ in range(5):
-        store.replace([pod("a\nb"), pod("good")])
-    assert store.skipped_objects == 5
-    assert [record.getMessage().isprintable() for record in caplog.records] == [True]
-
-
-def test_many_causes_of_skipping_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """A hostile list of a thousand different malformed objects: twenty lines."""
-    store = PodStore("node-1")
-    store.replace([pod(f"{number}\n") for number in range(1000)])
-    assert store.skipped_objects == 1000
-    assert len(caplog.records) == 20

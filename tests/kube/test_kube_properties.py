@@ -18,7 +18,7 @@ from otel_k8s_cgroup.kube.pods import FilePods
 from otel_k8s_cgroup.kube.store import PodStore
 from otel_k8s_cgroup.kube.watch import ApiPods, WatchTimes
 from otel_k8s_cgroup.model import Pod
-from tests.fakes.kube_api import KubeApi, bookmark, event, failing, stream
+from tests.fakes.kube_api import KubeApi, bookmark, event, failing, mirror, stream
 
 from .support import client
 
@@ -52,20 +52,24 @@ def shuffled(draw: st.DrawFn, ours: dict[str, Any]) -> dict[str, Any]:
 def known_pods(draw: st.DrawFn, uids: st.SearchStrategy[str] = any_uids) -> tuple[dict[str, Any], Pod]:
     """A pod of our node as the API may write it, and what it is to us."""
     uid, name, namespace = draw(uids), draw(words), draw(words)
-    config_hash = draw(st.none() | st.uuids().map(lambda found: found.hex))
+    config_hash = draw(st.sampled_from([None, uid.replace("-", "")]))
+    static = mirror(config_hash or "", node=NODE)
     started = draw(st.none() | st.datetimes().map(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z".zfill(20)))
-    static = {"kubernetes.io/config.mirror": config_hash, "kubernetes.io/config.hash": config_hash}
+    if config_hash is not None:
+        name += f"-{NODE}"
     metadata: dict[str, Any] = {"uid": uid, "name": name, "namespace": namespace}
     ordinary = {"kubernetes.io/config.hash": "f" * 32, "kubernetes.io/config.source": "api"}  # as a kubelet has it
     if config_hash is not None or draw(st.booleans()):
-        metadata["annotations"] = draw(shuffled(static if config_hash is not None else ordinary))
+        metadata["annotations"] = draw(shuffled(static["annotations"] if config_hash is not None else ordinary))
+    if config_hash is not None or draw(st.booleans()):
+        metadata["ownerReferences"] = static["ownerReferences"]
     status = {} if started is None else {"startTime": started}
     written = {
         "metadata": draw(shuffled(metadata)),
         "spec": draw(shuffled({"nodeName": NODE})),
         "status": draw(shuffled(status)),
     }
-    return draw(shuffled(written)), Pod(uid, name, namespace, NODE, started, config_hash or uid)
+    return draw(shuffled(written)), Pod(uid, name, namespace, NODE, started, config_hash or uid, config_hash)
 
 
 @st.composite
@@ -114,7 +118,7 @@ def test_any_other_file_is_an_error_and_changes_nothing(pods_file: Path, content
     """The pods that were known stay, and the same file is tried again."""
     pods_file.write_bytes(content)
     store = PodStore(NODE)
-    store.put({"metadata": {"uid": "u", "name": "n", "namespace": "ns"}, "spec": {"nodeName": NODE}})
+    store.put(b'{"metadata":{"uid":"u","name":"n","namespace":"ns"},"spec":{"nodeName":"%s"}}' % NODE.encode())
     before = store.pods
     source = FilePods(str(pods_file), wait=lambda _seconds: None)
     for _ in range(2):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, MalformedObject
-from otel_k8s_cgroup.kube import LIST, PODS, WATCH, ApiClient
+from otel_k8s_cgroup.kube import PODS, WATCH, ApiClient
 from tests.fakes.faulty_otlp import FaultyServer
 from tests.fakes.kube_api import Exchange, KubeApi, stream
 
-from .support import client
+from .support import client, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ def test_close_ends_what_hangs(request: pytest.FixtureRequest, ca_file: Path, fi
     def work() -> None:
         with contextlib.suppress(ApiUnreachable):
             if verb == "list":
-                mine.get_json(PODS, {}, LIST)
+                listed(mine)
             else:
                 with _lines(mine, end_seconds=1000.0) as lines:
                     next(lines)
@@ -132,7 +132,7 @@ def test_close_ends_what_hangs(request: pytest.FixtureRequest, ca_file: Path, fi
     mine.close()
     assert ended.wait(10)
     with pytest.raises(ApiUnreachable, match="closed"):
-        mine.get_json(PODS, {}, LIST)
+        listed(mine)
     assert len(server.requests) == 1
 
 

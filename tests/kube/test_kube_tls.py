@@ -10,10 +10,10 @@ import trustme
 
 from otel_k8s_cgroup.connections import Adapter, OpenSockets, tls_context
 from otel_k8s_cgroup.errors import ApiUnreachable, KubeError
-from otel_k8s_cgroup.kube import KUBELET, LIST, PODS
+from otel_k8s_cgroup.kube import KUBELET, PODS
 from tests.fakes.kube_api import KubeApi, pod
 
-from .support import SECRET, client, comes_to, get, refused, server_tls
+from .support import SECRET, client, comes_to, get, listed, refused, server_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def test_a_replaced_ca_file_is_taken_up(tls_api: KubeApi, token_file: Path, ca_f
     trustme.CA().cert_pem.write_to_path(str(ca_file))
     mine = client(tls_api.url, token_file=token_file, ca_file=str(ca_file))
     with pytest.raises(ApiUnreachable):
-        mine.get_json(PODS, {}, LIST)
+        listed(mine)
     replacement = tmp_path / "new"
     replacement.write_bytes(good)
     replacement.replace(ca_file)
@@ -93,7 +93,7 @@ def test_a_ca_file_that_breaks_while_running_is_waited_for(tls_api: KubeApi, tok
     assert mine.files_changed()
     for _ in range(2):
         with pytest.raises(KubeError, match="k8s_ca_file"):
-            mine.get_json(PODS, {}, LIST)
+            listed(mine)
     assert tls_api.requests == []
     assert not mine.files_changed()
     ca_file.write_bytes(good)

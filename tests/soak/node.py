@@ -16,12 +16,12 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.soak.arrivals import Absence, Series
-from tests.soak.tenants import forged, mirror
+from tests.soak.tenants import forged
 
 if TYPE_CHECKING:
     import random
@@ -319,7 +319,7 @@ class Node:
         pod.told = True
         metadata: dict[str, Any] = {}
         if pod.is_static:
-            metadata = mirror(NODE, pod.cgroup_uid)
+            metadata = kube_api.mirror(pod.cgroup_uid, node=NODE)
         elif self.forges and self.chance.random() < 0.3:
             # What it uses is its own, whatever it claims.
             self.counts["with forged annotations"] += 1

@@ -1,4 +1,4 @@
-"""What marks a static pod in the API, and what a tenant who may create pods writes to look like one.
+"""What a tenant who may create pods writes to look like a static pod.
 
 A kubelet creates the mirror of a static pod: with the hash of its manifest in two annotations that are equal, owned by
 its Node, and named after it. Whatever lacks one of these marks claims a cgroup that is not its own; so does a pod with
@@ -26,19 +26,9 @@ _CONFIG = "kubernetes.io/config."
 Metadata = dict[str, Any]
 
 
-def mirror(node: str, cgroup_uid: str) -> Metadata:
-    """What the kubelet of ``node`` writes; the name also ends in ``-<node>``."""
-    return {
-        "annotations": {f"{_CONFIG}hash": cgroup_uid, f"{_CONFIG}mirror": cgroup_uid, f"{_CONFIG}source": "file"},
-        "ownerReferences": [
-            {"apiVersion": "v1", "kind": "Node", "name": node, "uid": f"uid-{node}", "controller": True}
-        ],
-    }
-
-
 def forged(chance: random.Random, node: str, cgroup_uid: str) -> tuple[str, Metadata]:
     """A mirror that lacks one mark, and which."""
-    metadata = mirror(node, cgroup_uid)
+    metadata = kube_api.mirror(cgroup_uid, node=node)
     annotations, owner = metadata["annotations"], metadata["ownerReferences"][0]
     flaw = chance.choice(["source alone", "no mirror", "another mirror", "no owner", "no node", "another node"])
     match flaw:

@@ -19,7 +19,7 @@ from tests.soak.balance import Truth, balance
 from tests.soak.disk import SmallDisk
 from tests.soak.faults import Window
 from tests.soak.lives import Life, Pulse, Stallable, slope
-from tests.soak.tenants import forged, mirror
+from tests.soak.tenants import forged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
