@@ -282,12 +282,13 @@ class ApiClient:
     def _split(self, url: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         rest = bytearray()
         for chunk in chunks:
-            rest += chunk
-            if b"\n" in chunk:
-                *whole, rest = rest.split(b"\n")
-                yield from map(bytes, whole)
-            else:
+            *ended, begun = chunk.split(b"\n")
+            for piece in ended:
+                yield bytes(rest) + piece if rest else piece
+                rest.clear()
+            if not ended:
                 yield b""
+            rest += begun
             if len(rest) > self._max_line_bytes:
                 raise MalformedObject(f"{url}: a line of over {self._max_line_bytes} bytes")
         if rest:

@@ -10,6 +10,7 @@ https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-co
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import NamedTuple, TypeVar
 
@@ -63,6 +64,7 @@ class _PodMetadata(_Object):
     name: str | None = None
     namespace: str | None = None
     annotations: _Annotations | None = None
+    version: str | None = msgspec.field(name="resourceVersion", default=None)
     created: str | None = msgspec.field(name="creationTimestamp", default=None)
     owners: msgspec.Raw = msgspec.field(name="ownerReferences", default_factory=lambda: msgspec.Raw(b"null"))
     """Decoded where it matters: it may be large, and few pods are mirrors."""
@@ -76,7 +78,7 @@ class _PodStatus(_Object):
     start_time: str | None = msgspec.field(name="startTime", default=None)
 
 
-class _Pod(_Object):
+class PodObject(_Object):
     metadata: _PodMetadata | None = None
     spec: _PodSpec | None = None
     status: _PodStatus | None = None
@@ -106,7 +108,14 @@ class _PodList(_Object):
     metadata: _ListMetadata | None = None
 
 
+class _PodEvent(_Object):
+    type: str
+    object: PodObject
+
+
 class _Event(_Object):
+    """Of which the object is something else."""
+
     type: str
     object: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
 
@@ -116,11 +125,12 @@ class _Status(_Object):
     message: str | None = None
 
 
-_POD = msgspec.json.Decoder(_Pod)
+_POD = msgspec.json.Decoder(PodObject)
 _OWNERS = msgspec.json.Decoder(list[_Owner] | None)
 _WITH_UID = msgspec.json.Decoder(_WithUid)
 _WITH_VERSION = msgspec.json.Decoder(_WithVersion)
 _POD_LIST = msgspec.json.Decoder(_PodList)
+_POD_EVENT = msgspec.json.Decoder(_PodEvent)
 _EVENT = msgspec.json.Decoder(_Event)
 _STATUS = msgspec.json.Decoder(_Status)
 
@@ -141,7 +151,7 @@ class Event(NamedTuple):
     """One line of a watch: ``kind`` is ADDED, MODIFIED, DELETED, BOOKMARK, ERROR, or what a later API may add."""
 
     kind: str
-    object: bytes
+    object: PodObject | bytes
 
 
 class ListedPod(NamedTuple):
@@ -172,6 +182,10 @@ def parse_page(envelope: bytes, where: str) -> Page:
 
 def parse_event(line: bytes, where: str) -> Event:
     try:
+        with contextlib.suppress(msgspec.ValidationError):
+            pod_event = _decoded(_POD_EVENT, line)
+            if pod_event.type in ("ADDED", "MODIFIED"):
+                return Event(pod_event.type, pod_event.object)
         event = _decoded(_EVENT, line)
     except msgspec.ValidationError as error:
         raise MalformedObject(f"{where}: not an event of a watch: {error}") from None
@@ -180,12 +194,12 @@ def parse_event(line: bytes, where: str) -> Event:
     return Event(event.type, bytes(event.object))
 
 
-def parse_pod(obj: bytes, node: str, *, by_kubelet: bool = False) -> ListedPod | None:
+def parse_pod(obj: PodObject | bytes, node: str, *, by_kubelet: bool = False) -> ListedPod | None:
     """``obj`` as a pod of ``node``; None where it is another node's or no node's yet.
 
     ``by_kubelet``: it is the kubelet's own word or an operator's file, not what a pod's author may have written.
     """
-    found = _object(_POD, obj)
+    found = obj if isinstance(obj, PodObject) else _object(_POD, obj)
     metadata = found.metadata or _PodMetadata()
     uid, name, namespace = _uid(metadata), _name("name", metadata.name), _name("namespace", metadata.namespace)
     if not _UID.fullmatch(uid):
@@ -206,24 +220,25 @@ def parse_pod(obj: bytes, node: str, *, by_kubelet: bool = False) -> ListedPod |
     return ListedPod(pod, _text(metadata.created, 64) or "", unbelieved)
 
 
-def parse_uid(obj: bytes) -> str:
+def parse_uid(obj: PodObject | bytes) -> str:
     """Of an object that may have nothing else left that is right."""
-    return _uid(_object(_WITH_UID, obj).metadata or _UidMetadata())
+    found = obj if isinstance(obj, PodObject) else _object(_WITH_UID, obj)
+    return _uid(found.metadata or _UidMetadata())
 
 
-def parse_version(obj: bytes) -> str | None:
+def parse_version(obj: PodObject | bytes) -> str | None:
     """``metadata.resourceVersion``; None where there is none."""
     try:
-        metadata = _object(_WITH_VERSION, obj).metadata
+        metadata = obj.metadata if isinstance(obj, PodObject) else _object(_WITH_VERSION, obj).metadata
     except MalformedObject:
         return None
     return _text(metadata.version, _MAX_VERSION_CHARACTERS) if metadata else None
 
 
-def parse_status(obj: bytes) -> tuple[int, str]:
+def parse_status(obj: PodObject | bytes) -> tuple[int, str]:
     """Code and message of the Status in an ERROR event; a code that is none is 500."""
     try:
-        status = _object(_STATUS, obj)
+        status = _Status() if isinstance(obj, PodObject) else _object(_STATUS, obj)
     except MalformedObject:
         status = _Status()
     known = status.code is not None and 100 <= status.code <= 599

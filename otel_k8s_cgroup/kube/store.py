@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import MalformedObject
 
-from .objects import ListedPod, parse_pod, parse_uid
+from .objects import ListedPod, PodObject, parse_pod, parse_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +79,7 @@ class PodStore:
             self._by_uid = by_uid
             self._changed = True
 
-    def put(self, obj: bytes) -> None:
+    def put(self, obj: PodObject | bytes) -> None:
         """``obj`` is new or changed."""
         listed = self._parse(obj)
         # Most changes are of what is not read; what is read is put together only once somebody asks for it.
@@ -88,7 +88,7 @@ class PodStore:
                 self._by_uid[listed.pod.uid] = listed
                 self._changed = True
 
-    def remove(self, obj: bytes) -> None:
+    def remove(self, obj: PodObject | bytes) -> None:
         """``obj`` is gone; its uid is enough."""
         try:
             uid = parse_uid(obj)
@@ -108,7 +108,7 @@ class PodStore:
             self._said.add(cause)
             log.warning("skipped: %s", cause)
 
-    def _parse(self, obj: bytes) -> ListedPod | None:
+    def _parse(self, obj: PodObject | bytes) -> ListedPod | None:
         try:
             return parse_pod(obj, self.node, by_kubelet=self._by_kubelet)
         except MalformedObject as error:

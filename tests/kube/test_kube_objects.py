@@ -235,8 +235,12 @@ def test_what_is_no_page(answer: object) -> None:
 
 
 def test_events() -> None:
-    """A line of a watch."""
-    assert parse_event(event("ADDED", {"a": 1}), "here") == ("ADDED", b'{"a": 1}')
+    """A line of a watch: a pod is decoded with it; what is none, or a malformed one, is for later."""
+    kind, obj = parse_event(event("ADDED", pod("a", uid="u", resourceVersion="7")), "here")
+    assert (kind, parse_uid(obj), parse_version(obj)) == ("ADDED", "u", "7")
+    assert parse_event(event("ADDED", {"metadata": 7}), "here") == ("ADDED", b'{"metadata": 7}')
+    assert parse_event(event("ERROR", {"code": 410}), "here") == ("ERROR", b'{"code": 410}')
+    assert parse_event(event("LATER", {"a": 1}), "here") == ("LATER", b'{"a": 1}')
     for line in (b"", b"x", b"[]", b"{}", b'{"type":7}', b'{"type":"ADDED"', b"\xff", b"[" * 100_000):
         with pytest.raises(MalformedObject, match="here"):
             parse_event(line, "here")

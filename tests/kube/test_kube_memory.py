@@ -1,0 +1,84 @@
+"""The memory of the exporter's process does not grow with what an API server lists."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.cgroup_tree import CgroupTree, Figures
+from tests.fakes.kube_api import Exchange, KubeApi, event, pod
+from tests.fakes.otlp_receiver import OtlpReceiver
+from tests.otlp import points
+from tests.programs import started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
+
+
+def _large(name: str, uid: str, size: int) -> Iterator[bytes]:
+    """A pod with as many tiny entries as its author could think of, in pieces."""
+    entry = b'{"name":"A"},'
+    before, _, after = json.dumps(pod(name, uid=uid) | {"x": {"env": []}}).encode().partition(b"[]")
+    yield before + b"["
+    for _ in range(size // (1000 * len(entry))):
+        yield entry * 1000
+    yield b"{}]" + after
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no /proc/self/status")
+@pytest.mark.parametrize(
+    ("count", "size"), [(110, 1_000_000), (1000, 250_000)], ids=["110 pods of 1 MB", "1,000 pods of 250 kB"]
+)
+def test_the_peak_of_the_memory_is_that_of_small_pods(tmp_path: Path, count: int, size: int) -> None:
+    """As in ``deploy/``, at most 160 MiB are there: a list of 110 or 250 MB, and watch events of such pods, leave it
+    below 110 MiB, and the last pod of the list is measured.
+    """
+    tree = CgroupTree(tmp_path / "cgroup")
+    tree.write(UID, Figures(user_usec=1000))
+
+    def listed(exchange: Exchange) -> None:
+        exchange.stream_head()
+        exchange.chunk(b'{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":[')
+        for number in range(count - 1):
+            for piece in _large(f"p-{number}", f"u-{number}", size):
+                exchange.chunk(piece)
+            exchange.chunk(b",")
+        for piece in _large("last", UID, size):
+            exchange.chunk(piece)
+        exchange.chunk(b"]}")
+        exchange.finish()
+
+    def watched(exchange: Exchange) -> None:
+        exchange.stream_head()
+        for number in range(20):
+            exchange.chunk(b'{"type":"MODIFIED","object":')
+            for piece in _large(f"p-{number}", f"u-{number}", size):
+                exchange.chunk(piece)
+            exchange.chunk(b"}\n")
+        exchange.chunk(event("ADDED", pod("after", uid=UID.replace("d", "e"))))
+        exchange.hang()
+
+    tree.write(UID.replace("d", "e"), Figures(user_usec=1000))
+    with KubeApi() as api, OtlpReceiver("http/protobuf") as receiver:
+        api.on("list", listed)
+        api.on("watch", watched)
+        argv = [
+            *(sys.executable, "-m", "otel_k8s_cgroup", "run", "--k8s-node", "node-1", "--poll-interval", "100ms"),
+            *("--cgroup-root", str(tree.root), "--k8s-api-url", api.url, "--token-retrieval", "none"),
+            *("--otlp-endpoint", receiver.endpoint, "--otlp-protocol", "http/protobuf"),
+        ]
+        with started(argv) as program:
+            expected = {"last", "after"}
+            receiver.wait_for(
+                lambda messages: {each.resource.get("k8s.pod.name") for each in points(messages)} >= expected
+            )
+            status = Path(f"/proc/{program.process.pid}/status").read_text()
+            assert program.stop() == 0
+    (peak_kib,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert peak_kib < 110 * 1024
