@@ -15,12 +15,13 @@ from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, open_transport
 from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Pod, Reading, RunSettings
@@ -45,28 +46,6 @@ class Stop(Protocol):
 
     def seconds_since(self) -> float:
         """Since it was asked to end."""
-
-
-class KnownPods:
-    """cgroup uid → Pod: the pods that are told, and those that are told no longer but still run.
-
-    (A pod that is deleted by force is gone from the API before its processes are.)
-    """
-
-    def __init__(self) -> None:
-        self.by_cgroup_uid: dict[str, Pod] = {}
-        self._told: Sequence[Pod] = ()
-        self._listed: dict[str, Pod] = {}
-
-    def update(self, told: Sequence[Pod], running: set[str]) -> None:
-        """``running``: the cgroup uids of the last reading."""
-        if told is not self._told:
-            self._told = told
-            self._listed = {pod.cgroup_uid: pod for pod in told}
-        elif len(self.by_cgroup_uid) == len(self._listed):
-            return
-        left = {uid: pod for uid, pod in self.by_cgroup_uid.items() if uid in running}
-        self.by_cgroup_uid = left | self._listed
 
 
 class ReadErrors:
@@ -105,6 +84,7 @@ class Agent:
         exporter: takes the readings.
         metrics: the table.
         source: who lists the pods, for messages.
+        start_time_wait_ns: see ``KnownPods``.
         mono_clock: nanoseconds; measures all that elapses.
         wall_clock: nanoseconds since the epoch; only stamps.
     """
@@ -117,6 +97,7 @@ class Agent:
         exporter: Exporter,
         metrics: Sequence[Metric],
         source: str = "the API",
+        start_time_wait_ns: int = START_TIME_WAIT_NS,
         mono_clock: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -135,15 +116,15 @@ class Agent:
         self._instruments = PodInstruments(metrics)
         self._mono_clock = mono_clock
         self._wall_clock = wall_clock
-        self._known = KnownPods()
-        self._running: set[str] = set()
+        self.known = KnownPods(start_time_wait_ns)
+        self._running: Collection[str] = ()
 
     def tick(self) -> None:
         """One reading of every pod, handed to the exporter."""
         looked_ns = self._mono_clock()
         wall_offset_ns = self._wall_clock() - looked_ns
         readings = self._read(looked_ns, wall_offset_ns)
-        named = [(self._known.by_cgroup_uid[reading.cgroup_uid], reading) for reading in readings]
+        named = [(self.known.by_cgroup_uid[reading.cgroup_uid], reading) for reading in readings]
         rows = self._instruments.collect(readings)
         self._exporter.put(named, rows, wall_offset_ns)
         self.pods = len(readings)
@@ -151,18 +132,18 @@ class Agent:
         self.tick_ns += self._mono_clock() - looked_ns
 
     def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
-        self._known.update(self._told(), self._running)
+        self.known.update(self._told(), self._running, looked_ns)
         try:
-            readings = self._cgroups.read(self._known.by_cgroup_uid, self.read_errors.figure)
+            readings = self._cgroups.read(self.known.by_cgroup_uid, self.read_errors.figure)
         except CgroupRootError as error:
             self.read_errors.root(error)
             return []
         self.read_errors.read()
-        self._running = {reading.cgroup_uid for reading in readings}
         found = self._cgroups.found
+        self._running = found.keys()
         self._exporter.saw(looked_ns, wall_offset_ns, found)
-        self.coverage.update(looked_ns, self._known.by_cgroup_uid.keys(), found)
-        self._exporter.forget_all_but(self._known.by_cgroup_uid)
+        self.coverage.update(looked_ns, self.known.by_cgroup_uid.keys(), found)
+        self._exporter.forget_all_but(self.known.by_cgroup_uid)
         return readings
 
     def run(self, stop: Callable[[float], bool], *, poll_interval_ns: int, ticks_per_export: int) -> None:
@@ -317,6 +298,8 @@ def run(
         exporter=exporter,
         metrics=ALUMET,
         source=SOURCES[settings.pod_source.method],
+        # A file has what it has.
+        start_time_wait_ns=0 if settings.pod_source.method == "file" else START_TIME_WAIT_NS,
     )
     telemetry = Telemetry(
         own_rows(agent, exporter, watcher, dropped_log_lines),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_k8s_cgroup.agent import Agent, KnownPods
+from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.metrics import ALUMET
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MS = 1_000_000
 
 
-def pod(uid: str, *, cgroup_uid: str | None = None) -> Pod:
-    return Pod(uid, f"name-{uid}", "ns", "node", None, cgroup_uid or uid)
+def pod(uid: str) -> Pod:
+    return Pod(uid, f"name-{uid}", "ns", "node", "2026-01-01T00:00:00Z", uid)
 
 
 @dataclass
@@ -150,34 +150,3 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
     agent.tick()
     [record] = caplog.records
     assert f"none of the pods that the kubelet lists (2) has a cgroup below {root}: mount" in record.getMessage()
-
-
-def test_a_pod_that_the_api_has_forgotten_is_known_while_it_runs() -> None:
-    """A pod that was deleted by force goes on being measured until its cgroup is gone."""
-    known = KnownPods()
-    a, b = pod("a"), pod("b")
-    known.update((a, b), set())
-    told = (b,)
-    known.update(told, {"a", "b"})
-    assert known.by_cgroup_uid == {"a": a, "b": b}
-    known.update(told, {"a", "b"})
-    assert known.by_cgroup_uid == {"a": a, "b": b}
-    known.update(told, {"b"})
-    assert known.by_cgroup_uid == {"b": b}
-
-
-def test_the_newest_metadata_of_a_pod_wins() -> None:
-    """What the API tells now replaces what it told before."""
-    known = KnownPods()
-    known.update((pod("a"),), set())
-    renamed = Pod("a", "new", "ns", "node", None, "a")
-    known.update((renamed,), {"a"})
-    assert known.by_cgroup_uid == {"a": renamed}
-
-
-def test_a_static_pod_is_known_by_the_uid_of_its_cgroup() -> None:
-    """The mirror pod's own uid is not in the path."""
-    known = KnownPods()
-    mirror = pod("mirror", cgroup_uid="hash")
-    known.update((mirror,), set())
-    assert known.by_cgroup_uid == {"hash": mirror}

@@ -54,7 +54,8 @@ def hostile(number: int, name: str) -> dict[str, Any]:
     """Nobody's idea of metadata."""
     annotations = {f"note-{n}": "\u0007\ud800\n\x1b[31m" * 4096 for n in range(3)} | {"\ud800": "x" * 65536}
     made = pod(name, uid=str(UUID(int=number)), annotations=annotations, labels={"\n": "\0", "\ud800": "\udfff"})
-    made["status"]["startTime"] = "2026-01-02T03:04:05Z\nINFO forged"
+    if name not in PRINTABLE:  # a pod without a start time waits for it before it is measured
+        made["status"]["startTime"] = "2026-01-02T03:04:05Z\nINFO forged"
     nested: list[Any] = []
     for _ in range(200):
         nested = [nested]

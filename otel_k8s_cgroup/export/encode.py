@@ -111,6 +111,7 @@ class PodEncoder:
             ("k8s.namespace.name", pod.namespace),
             ("k8s.node.name", pod.node),
             ("k8s.pod.start_time", pod.start_time),
+            ("k8s.pod.annotation.kubernetes.io/config.hash", pod.config_hash),
             ("cgroup.path", path),
         )
         self._resource = _key_values(*own, *shared_attributes(resource_attributes))

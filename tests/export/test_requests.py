@@ -9,6 +9,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.delivery import REQUEST_BYTES
+from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
+from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
@@ -83,6 +85,17 @@ def test_each_pods_resource_has_the_users_attributes_too() -> None:
         points([ExportMetricsServiceRequest.FromString(each)])[0].resource for each in (export(1)[0], body)
     )
     assert with_users == plain | {key: value for key, value in users.items() if value}
+
+
+def test_a_static_pods_resource_has_its_manifests_hash() -> None:
+    """Beside the uid, under the conventions' name of an annotation; its cgroup is named after it."""
+    static = Pod("mirror", "etcd-node", "kube-system", "node", None, "h4sh", "h4sh")
+    columns = columns_of(ALUMET, "", "")
+    encoder = PodEncoder(static, "/kubepods/podh4sh", columns, point_attributes=True)
+    body, _ = encoder.encode([Step(1, [1] * len(columns), [1] * len(columns))])
+    point = points([ExportMetricsServiceRequest.FromString(body)])[0]
+    assert point.resource["k8s.pod.uid"] == point.attributes["uid"] == "mirror"
+    assert point.resource["k8s.pod.annotation.kubernetes.io/config.hash"] == "h4sh"
 
 
 def test_each_pod_is_a_resource_of_its_own() -> None:

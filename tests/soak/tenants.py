@@ -83,9 +83,9 @@ class Tenants:
         flaw, metadata = forged(self._chance, self._node, victim.cgroup_uid)
         if self._chance.random() < 0.3 and not victim.is_static:
             # It belongs to a pod of its own, so not even a mirror without a flaw may have it.
-            flaw, metadata = "uid of a pod", mirror(self._node, victim.cgroup_uid)
+            flaw, metadata = "uid of a pod", kube_api.mirror(victim.cgroup_uid, node=self._node)
         elif self._chance.random() < 0.3:
-            flaw, metadata = "name", mirror(self._node, victim.cgroup_uid)
+            flaw, metadata = "name", kube_api.mirror(victim.cgroup_uid, node=self._node)
         suffix = "" if flaw == "name" else f"-{self._node}"
         self.counts[flaw] += 1
         self._names.append(name + suffix)

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
+from tests.fakes import kube_api
 from tests.fakes.otlp_receiver import Received
 from tests.programs import clean_environ
 from tests.soak.arrivals import Absence, Arrivals, Delta, Series, told
@@ -258,7 +259,7 @@ def test_a_forged_mirror_lacks_a_mark() -> None:
     seen = dict(forged(chance, "n1", "0123") for _ in range(200))
     assert len(seen) == 6
     for metadata in seen.values():
-        assert metadata != mirror("n1", "0123")
+        assert metadata != kube_api.mirror("0123", node="n1")
         assert metadata["annotations"]["kubernetes.io/config.hash"] == "0123"
 
 

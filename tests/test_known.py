@@ -1,0 +1,125 @@
+"""Which pod a cgroup is named after, from tick to tick."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_k8s_cgroup.known import KnownPods
+from otel_k8s_cgroup.model import Pod
+
+
+def pod(uid: str, *, cgroup_uid: str | None = None, started: str | None = "2026-01-01T00:00:00Z") -> Pod:
+    return Pod(uid, f"name-{uid}", "ns", "node", started, cgroup_uid or uid)
+
+
+def test_a_pod_that_the_api_has_forgotten_is_known_while_it_runs() -> None:
+    """A pod that was deleted by force goes on being measured until its cgroup is gone."""
+    known = KnownPods()
+    a, b = pod("a"), pod("b")
+    known.update((a, b), set())
+    told = (b,)
+    known.update(told, {"a", "b"})
+    assert known.by_cgroup_uid == {"a": a, "b": b}
+    known.update(told, {"a", "b"})
+    assert known.by_cgroup_uid == {"a": a, "b": b}
+    known.update(told, {"b"})
+    assert known.by_cgroup_uid == {"b": b}
+
+
+def test_a_static_pod_is_known_by_the_uid_of_its_cgroup() -> None:
+    """The mirror pod's own uid is not in the path."""
+    known = KnownPods()
+    mirror = pod("mirror", cgroup_uid="hash")
+    known.update((mirror,), set())
+    assert known.by_cgroup_uid == {"hash": mirror}
+
+
+def test_a_pod_is_named_once_its_start_time_is_known() -> None:
+    """Until then nothing of it is sent, so that its Resource is one from the first point on."""
+    known = KnownPods(wait_ns=10)
+    early, late = pod("a", started=None), pod("a")
+    known.update((early,), set(), 0)
+    known.update((early,), {"a"}, 5)
+    assert known.by_cgroup_uid == {}
+    known.update((late,), {"a"}, 6)
+    assert known.by_cgroup_uid == {"a": late}
+
+
+def test_a_start_time_that_does_not_come_is_left_out_for_good() -> None:
+    """After the wait, which begins with the cgroup: a pod may be listed long before it runs."""
+    known = KnownPods(wait_ns=10)
+    early, late = pod("a", started=None), pod("a")
+    known.update((early,), set(), 0)
+    known.update((early,), set(), 1000)
+    known.update((early,), {"a"}, 2000)
+    known.update((early,), {"a"}, 2009)
+    assert known.by_cgroup_uid == {}
+    known.update((early,), {"a"}, 2010)
+    assert known.by_cgroup_uid == {"a": early}
+    known.update((late,), {"a"}, 2011)
+    assert known.by_cgroup_uid == {"a": early}
+    known.update((late,), set(), 2012)
+    assert known.by_cgroup_uid == {"a": late}
+
+
+def test_a_source_that_has_no_start_times_is_not_waited_for() -> None:
+    """A file of pods has what it has."""
+    known = KnownPods(wait_ns=0)
+    known.update((pod("a", started=None),), set(), 0)
+    assert known.by_cgroup_uid.keys() == {"a"}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        Pod("m", "etcd", "ns", "node", "2026-02-02T00:00:00Z", "hash"),
+        Pod("new", "etcd", "ns", "node", "2026-02-02T00:00:00Z", "hash"),
+    ],
+    ids=["the kubelet restarts", "its mirror is made anew"],
+)
+def test_a_static_pods_resource_stays_while_its_cgroup_lives(later: Pod) -> None:
+    """Its start time and its mirror's uid change in the API meanwhile; what begins after that is another series."""
+    known = KnownPods()
+    first = Pod("m", "etcd", "ns", "node", "2026-01-01T00:00:00Z", "hash")
+    known.update((first,), set(), 0)
+    for listed in ((first,), (), (later,), (later,)):
+        known.update(listed, {"hash"}, 0)
+        assert known.by_cgroup_uid == {"hash": first}
+    known.update((later,), set(), 0)
+    assert known.by_cgroup_uid == {"hash": later}
+    assert known.refused_claims == 0
+
+
+def test_a_cgroup_that_lives_is_given_to_no_other_claimant(caplog: pytest.LogCaptureFixture) -> None:
+    """Though the mirror that holds it was deleted; it is counted and logged once."""
+    known = KnownPods()
+    first = Pod("m", "etcd", "kube-system", "node", "2026-01-01T00:00:00Z", "hash")
+    thief = Pod("t", "thief", "ns", "node", "2026-01-01T00:00:00Z", "hash")
+    known.update((first,), set(), 0)
+    known.update((first,), {"hash"}, 0)
+    for listed in ((), (thief,), (thief, pod("b")), (thief,)):
+        known.update(listed, {"hash"}, 0)
+        assert known.by_cgroup_uid["hash"] == first
+    assert known.refused_claims == 1
+    assert [record.getMessage()[:40] for record in caplog.records] == ["pod ns/thief claims the cgroup of hash b"]
+
+
+def test_a_pods_own_uid_has_precedence_over_a_claim() -> None:
+    """A claim on a pod that was not listed yet is over as soon as it is."""
+    known = KnownPods()
+    thief = Pod("t", "thief", "ns", "node", "2026-01-01T00:00:00Z", "a")
+    known.update((thief,), set(), 0)
+    known.update((thief,), {"a"}, 0)
+    known.update((pod("a"),), {"a"}, 0)
+    assert known.by_cgroup_uid == {"a": pod("a")}
+
+
+def test_one_that_waits_and_one_that_is_forgotten_do_not_hide_each_other() -> None:
+    """As many are known as are listed, and they are others."""
+    known = KnownPods(wait_ns=10)
+    known.update((pod("old"),), set(), 0)
+    listed = (pod("a", started=None),)
+    known.update(listed, {"old", "a"}, 0)
+    assert known.by_cgroup_uid.keys() == {"old"}
+    known.update(listed, {"a"}, 10)
+    assert known.by_cgroup_uid.keys() == {"a"}
