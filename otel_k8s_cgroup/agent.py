@@ -208,6 +208,12 @@ def own_rows(
             "watch.restarts", "{restart}", "Watches that ended", by(lambda: watcher.stats.watch_restarts), ("reason",)
         ),
         OwnMetric("api.skipped_objects", "{object}", "Objects that do not parse", lambda: watcher.skipped_objects),
+        OwnMetric(
+            "api.refused_claims",
+            "{pod}",
+            "Pods that claim another pod's cgroup",
+            lambda: watcher.refused_claims + agent.known.refused_claims,
+        ),
         OwnMetric("export.requests", "{request}", "OTLP requests", by(lambda: stats.requests), ("result",)),
         OwnMetric("export.points", "{point}", "Points the receiver took", lambda: stats.points_sent),
         OwnMetric("export.rejected_points", "{point}", "Points it took back", lambda: stats.points_rejected),
