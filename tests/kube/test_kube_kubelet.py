@@ -39,7 +39,7 @@ def _watch(kubelet: KubeApi, token_file: Path, **flags: str) -> PodWatcher:
         "token_retrieval": f'{{ file = "{token_file}" }}',
     }
     loaded = settings.load(flags=given | flags, environ={}, config_file=None)
-    watcher = agent.watch_pods(loaded.plain(), [].append)
+    watcher = agent.watch_pods(loaded.plain(), lambda _token: None)
     watcher.start()
     return watcher
 
