@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
