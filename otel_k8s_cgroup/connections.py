@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import socket
 import ssl
 import threading
@@ -30,6 +31,8 @@ _KEEPALIVE = [
         if hasattr(socket, name)  # macOS has no TCP_KEEPIDLE
     ),
 ]
+
+_MOST_INTERIM_ANSWERS = 100
 
 
 class OpenSockets:
@@ -97,7 +100,23 @@ def _shut(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Reads past interim answers (102, 103, …), which the standard library does for 100 alone (RFC 9110, 15.2)."""
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(_MOST_INTERIM_ANSWERS):
+            # 101 answers an Upgrade, which nobody here asks for: after it, no HTTP follows.
+            if self.status >= 200 or self.status == 101:
+                return
+            self.headers = self.msg = None  # type: ignore[assignment] # begin() reads an answer where there is none yet
+            super().begin()
+        raise http.client.HTTPException(f"more than {_MOST_INTERIM_ANSWERS} interim answers")
+
+
 class _Connection(HTTPConnection):
+    response_class = _FinalResponse
+
     def __init__(self, *args: Any, open_sockets: OpenSockets, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._open_sockets = open_sockets
@@ -108,6 +127,7 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    response_class = _FinalResponse
     _twin: socket.socket | None = None
 
     def __init__(self, *args: Any, open_sockets: OpenSockets, **kwargs: Any) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PREFIX = "otel_k8s_cgroup."
 
+_INT64_MAX = 2**63 - 1
+"""OTLP's integers: a larger one would end the encoding of all."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnMetric:
@@ -91,9 +94,10 @@ def _callback(row: OwnMetric) -> Callable[[CallbackOptions], list[Observation]]:
     def observe(_options: CallbackOptions) -> list[Observation]:
         value = row.get()
         if isinstance(value, (int, float)):
-            return [Observation(value)]
+            return [Observation(min(value, _INT64_MAX))]
         return [
-            Observation(count, dict(zip(row.attributes, names, strict=True))) for names, count in sorted(value.items())
+            Observation(min(count, _INT64_MAX), dict(zip(row.attributes, names, strict=True)))
+            for names, count in sorted(value.items())
         ]
 
     return observe

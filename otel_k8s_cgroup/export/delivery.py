@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
+from otel_k8s_cgroup.export.bound import REQUEST_BYTES, RequestBound
+from otel_k8s_cgroup.export.complaints import Complaints
 from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
+from otel_k8s_cgroup.export.transport import Receipt
+from otel_k8s_cgroup.http_words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,12 +26,6 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Pod
 
 _log = logging.getLogger(__name__)
-
-# A request is in memory up to three times while it is sent: at 1,000 pods, requests of 1 MiB instead of one of 3 MiB
-# take 7 MB less. (gRPC receivers refuse messages over 4 MiB unless told otherwise.)
-REQUEST_BYTES = 1024 * 1024
-
-SMALLEST_REQUEST_BYTES = 16 * 1024
 
 # Several ticks that waited go together, but not so many that their messages fill the memory (about 1 kB a point).
 _ENTRIES_AT_ONCE = 1024
@@ -94,8 +93,8 @@ class Delivery:
         point_attributes: see ``PodEncoder``, as ``resource_attributes``.
         prefix: of each metric's exported name, as ``suffix``.
         own_metrics: gives the exporter's own metrics as a request, which joins the last one of each ``deliver``; what
-            becomes of them costs nothing else, and they are not kept.
-        request_bytes: the bound on a request; it shrinks where the receiver wants less.
+            becomes of them costs nothing else, and they are not kept. Whatever it raises leaves them out.
+        request_bytes: the bound on a request; it shrinks where the receiver wants less, and grows again.
         jitter: a factor about 1, for the backoff.
     """
 
@@ -123,12 +122,13 @@ class Delivery:
         self._point_attributes = point_attributes
         self._resource_attributes = resource_attributes
         self._own_metrics = own_metrics
-        self._request_bytes = request_bytes
+        self._bound = RequestBound(request_bytes)
         self._jitter = jitter
         self._failures = 0
         self._own_due = False
-        self._said: set[str] = set()
-        self._seen: set[str] = set()
+        self._own_apart = b""
+        """For which the last request had no room."""
+        self._complaints = Complaints()
         self._accepted = False
         self.settled = 0
         """Readings that were delivered, since the start."""
@@ -136,7 +136,7 @@ class Delivery:
     def deliver(self) -> float | None:
         """Sends all that waits. None when nothing is left, else the seconds after which to try again."""
         self._own_due = self._own_metrics is not None
-        self._seen.clear()
+        self._complaints.begin_round()
         self._accepted = False
         while entries := self._queue.take(_ENTRIES_AT_ONCE):
             groups = _grouped(entries)
@@ -146,16 +146,43 @@ class Delivery:
                 except ExportRetryable as error:
                     self._queue.give_back(_in_order(groups))
                     return self._backoff_seconds(error)
-        if own := self._own():
+        if own := self._own_apart or self._own():
             try:
                 self._send(own)
             except ExportError as error:
-                self._log_once(error, "the exporter's own metrics are left out")
-        self._say_what_ended()
+                waits = "" if self._own_apart else "no pod's points wait; "
+                self._complain(error, "own", f"{waits}the exporter's own metrics are left out")
+        self._own_apart = b""
+        if self._accepted:
+            self._complaints.end_round()
         return None
 
     def _send_one(self, groups: deque[_Group]) -> None:
-        """Takes from ``groups`` what fits one request; leaves there what was not settled."""
+        """Sends what fits one request; leaves in ``groups`` what was not settled."""
+        taken, body = self._fill(groups)
+        receipt = Receipt()
+        try:
+            if body:
+                receipt = self._send_joined(body, last=not groups and not len(self._queue))
+                self._bound.accepted(len(body))
+        except ExportRetryable:
+            groups.extendleft(sent.group for sent in reversed(taken))
+            raise
+        except ExportTooLarge as error:
+            if len(taken) == len(taken[0].group.entries) == 1:
+                self._give_up(taken, error)
+                return
+            self._split_from_now_on(len(body), error)
+            groups.extendleft(sent.group for sent in reversed(taken))
+        except ExportRejected as error:
+            self._give_up(taken, error)
+        else:
+            for sent in taken:
+                self._settle(sent)
+            self._take_back(receipt, sum(sent.points for sent in taken))
+
+    def _fill(self, groups: deque[_Group]) -> tuple[list[_Sent], bytes]:
+        """Takes from ``groups`` what fits one request, at least one reading of one pod."""
         taken: list[_Sent] = []
         chunks: list[bytes] = []
         size = 0
@@ -166,34 +193,16 @@ class Delivery:
                 groups.appendleft(group)
                 break
             chunk, sent = self._encode(group)
-            if taken and size + len(chunk) > self._request_bytes:
+            if taken and size + len(chunk) > self._bound.bytes:
                 groups.appendleft(group)
                 break
-            if len(chunk) > self._request_bytes and len(group.entries) > 1:
+            if len(chunk) > self._bound.bytes and len(group.entries) > 1:
                 _split(group, groups)
                 continue
             taken.append(sent)
             chunks.append(chunk)
             size += len(chunk)
-        body = b"".join(chunks)
-        try:
-            if body:
-                self._send_joined(body, last=not groups and not len(self._queue))
-        except ExportRetryable:
-            groups.extendleft(sent.group for sent in reversed(taken))
-            raise
-        except ExportTooLarge as error:
-            if size > SMALLEST_REQUEST_BYTES and (len(taken) > 1 or len(taken[0].group.entries) > 1):
-                self._log_once(error, "sending smaller ones from now on")
-                self._request_bytes = max(SMALLEST_REQUEST_BYTES, size // 2)
-                groups.extendleft(sent.group for sent in reversed(taken))
-            else:
-                self._give_up(taken, error)
-        except ExportRejected as error:
-            self._give_up(taken, error)
-        else:
-            for sent in taken:
-                self._settle(sent)
+        return taken, b"".join(chunks)
 
     def _encode(self, group: _Group) -> tuple[bytes, _Sent]:
         series = group.series
@@ -217,38 +226,66 @@ class Delivery:
             )
         return encoder
 
-    def _send_joined(self, body: bytes, *, last: bool) -> None:
+    def _send_joined(self, body: bytes, *, last: bool) -> Receipt:
         own = self._own() if last else b""
+        if len(body) + len(own) > self._bound.bytes:
+            self._own_apart, own = own, b""
         try:
-            self._send(body + own)
-        except (ExportRejected, ExportTooLarge) as error:
+            return self._send(body + own)
+        except ExportTooLarge as error:
             if not own:
                 raise
-            self._send(body)
-            self._log_once(error, "the exporter's own metrics are left out, without them it was taken")
+            self._own_apart = own
+            self._split_from_now_on(2 * len(body), error)
+            return self._send(body)
+        except ExportRejected as error:
+            if not own:
+                raise
+            receipt = self._send(body)
+            self._complain(error, "own", "the pods' points were taken without the exporter's own metrics")
+            return receipt
+
+    def _split_from_now_on(self, size: int, error: ExportError) -> None:
+        if self._bound.refused(size):
+            _log.warning("%s; requests are split from now on, and nothing is lost", error)
 
     def _own(self) -> bytes:
         """What the exporter says of itself, once a ``deliver``."""
         if not self._own_due or self._own_metrics is None:
             return b""
         self._own_due = False
-        return self._own_metrics()
+        try:
+            return self._own_metrics()
+        except Exception as error:  # noqa: BLE001 no defect of theirs may end the pods' points
+            text = f"{type(error).__name__} {str(error)[:120]!r}"
+            self._complaints.add("own metrics", "own", f"the exporter's own metrics are left out: {text}")
+            return b""
 
-    def _send(self, body: bytes) -> None:
+    def _send(self, body: bytes) -> Receipt:
+        began = time.monotonic()
+        result = "ok"
         try:
             receipt = self._transport.send(body)
         except ExportError as error:
-            self._stats.requests[error.cause] += 1
+            result = error.cause
             raise
-        self._stats.requests["ok"] += 1
+        finally:
+            self._stats.requests[result] += 1
+            _log.debug("OTLP request of %d bytes: %s after %.3f s", len(body), result, time.monotonic() - began)
         self._failures = 0
         self._accepted = True
+        return receipt
+
+    def _take_back(self, receipt: Receipt, points: int) -> None:
+        """What the receiver rejected of a request that it took; it may say anything."""
+        rejected = min(receipt.rejected_points, points)
+        self._stats.points_rejected += rejected
+        self._stats.points_sent -= rejected
         if receipt.rejected_points or receipt.message:
-            self._stats.points_rejected += receipt.rejected_points
-            self._stats.points_sent -= receipt.rejected_points
-            self._log_cause(
+            self._complaints.add(
                 "partial success",
-                f"the OTLP receiver rejected {receipt.rejected_points} points and said {receipt.message[:200]!r}",
+                "rejected",
+                f"the OTLP receiver rejected {rejected} of {points} points and said {quoted(receipt.message)}",
             )
 
     def _settle(self, sent: _Sent) -> None:
@@ -263,32 +300,30 @@ class Delivery:
         self._queue.settle(entries)
 
     def _give_up(self, taken: Sequence[_Sent], error: ExportError) -> None:
-        self._log_once(error, "dropped; its CPU time goes into the next points")
+        points, pods = sum(sent.points for sent in taken), len(taken)
+        alone = "one reading by itself is too large: " if isinstance(error, ExportTooLarge) else ""
+        self._complain(
+            error,
+            "dropped",
+            f"{alone}{_count(points, 'point')} of {_count(pods, 'pod')} dropped; the CPU time joins the next points",
+        )
         for sent in taken:
             self._queue.drop(sent.group.entries)
 
     def _backoff_seconds(self, error: ExportRetryable) -> float:
-        self._log_once(error, "trying again; readings wait meanwhile")
+        self._complain(error, "wait", f"{_count(len(self._queue), 'reading')} of pods wait to be sent again")
         wait = min(_LAST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0**self._failures) * self._jitter()
         self._failures = min(self._failures + 1, 16)
         if error.retry_after_seconds is not None:
             wait = max(wait, min(error.retry_after_seconds, _LONGEST_RETRY_AFTER_SECONDS))
         return wait
 
-    def _log_once(self, error: ExportError, consequence: str) -> None:
-        self._log_cause(error.cause, f"{error}; {consequence}")
+    def _complain(self, error: ExportError, consequence: str, message: str) -> None:
+        self._complaints.add(error.cause, consequence, f"{error}; {message}")
 
-    def _log_cause(self, cause: str, message: str) -> None:
-        """Once a cause, until a ``deliver`` has gone by without it."""
-        self._seen.add(cause)
-        if cause not in self._said:
-            self._said.add(cause)
-            _log.warning("%s", message)
 
-    def _say_what_ended(self) -> None:
-        if self._accepted and (ended := self._said - self._seen):
-            self._said &= self._seen
-            _log.info("the OTLP receiver takes requests again (it was: %s)", ", ".join(sorted(ended)))
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
 
 def _grouped(entries: Iterable[Entry]) -> deque[_Group]:

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from otel_k8s_cgroup.export import Exporter
-from otel_k8s_cgroup.export.delivery import REQUEST_BYTES
+from otel_k8s_cgroup.export.bound import REQUEST_BYTES
 from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
 from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.export.transport import Receipt
