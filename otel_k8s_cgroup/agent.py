@@ -118,6 +118,7 @@ class Agent:
         self._wall_clock = wall_clock
         self.known = KnownPods(start_time_wait_ns)
         self._running: Collection[str] = ()
+        self._measured: set[str] = set()
 
     def tick(self) -> None:
         """One reading of every pod, handed to the exporter."""
@@ -141,10 +142,22 @@ class Agent:
         self.read_errors.read()
         found = self._cgroups.found
         self._running = found.keys()
-        self._exporter.saw(looked_ns, wall_offset_ns, found)
+        if _log.isEnabledFor(logging.DEBUG):
+            self._log_changes({reading.cgroup_uid for reading in readings})
+        self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
         self.coverage.update(looked_ns, self.known.by_cgroup_uid.keys(), found)
         self._exporter.forget_all_but(self.known.by_cgroup_uid)
         return readings
+
+    def _log_changes(self, measured: set[str]) -> None:
+        for uids, change in (
+            (measured - self._measured, "measured from now on"),
+            (self._measured - measured, "its cgroup has ended"),
+        ):
+            for uid in sorted(uids):
+                if pod := self.known.by_cgroup_uid.get(uid):
+                    _log.debug("pod %s/%s (%s): %s", pod.namespace, pod.name, pod.uid, change)
+        self._measured = measured
 
     def run(self, stop: Callable[[float], bool], *, poll_interval_ns: int, ticks_per_export: int) -> None:
         """Ticks on a fixed grid until ``stop``, which waits that many seconds and tells whether to end.
@@ -293,6 +306,7 @@ def run(
         queue_bytes=settings.queue_bytes,
         point_attributes=settings.point_attributes,
         resource_attributes=settings.resource_attributes,
+        endpoint=settings.otlp.endpoint,
         prefix=settings.metric_prefix,
         suffix=settings.metric_suffix,
         own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it

@@ -138,6 +138,23 @@ class Origin:
     could not be had."""
 
 
+class CgroupRoot(NamedTuple):
+    """Which hierarchy the cgroups are of: its root directory, and the cgroup version."""
+
+    device: int
+    inode: int
+    version: int
+
+
+class Look(NamedTuple):
+    """What a look at all cgroups could show."""
+
+    root: CgroupRoot
+    unlisted: tuple[str, ...] = ()
+    """Directories that could not be listed, as paths below the root with a ``/`` at both ends: what is in them may be
+    there unseen."""
+
+
 class Reading(NamedTuple):
     """One reading of one pod's cgroup."""
 

@@ -87,7 +87,19 @@ class PodDirectories:
         """The last discovery, if it could look everywhere."""
         self._listings: dict[str, _Listing] = {}
         self._pods: dict[str, PodDirectory] = {}
+        self._unlisted_nests: list[str] = []
+        self._unlisted_levels: list[str] = []
         self._changed = False
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The root's device and inode; 0 where they are not known."""
+        return self._identity or (0, 0)
+
+    @property
+    def unlisted(self) -> tuple[str, ...]:
+        """As ``Look.unlisted``, of the last scan."""
+        return tuple(self._unlisted_nests + self._unlisted_levels)
 
     def is_same_root(self) -> bool:
         """Whether the root is still what it was: not unmounted, and nothing mounted over it."""
@@ -127,12 +139,14 @@ class PodDirectories:
         found = find_parents(lambda directory: self._names(subdirectories, directory), failed)
         found += [parent for parent in self._parents if parent.startswith(tuple(unlisted)) and parent not in found]
         self._parents = {parent: self._parents.get(parent, self._complete_ns) for parent in found}
+        self._unlisted_nests = unlisted
         self._discovered_ns = now_ns
         self._complete_ns = None if unlisted else now_ns
 
     def _list_all(self, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
         """Lists the parents and their QoS levels; false where a parent has ended."""
         seen: dict[str, _Listing] = {}
+        self._unlisted_levels = []
         for parent, absent_ns in self._parents.items():
             listing = self._list(parent, absent_ns, now_ns, report)
             if listing is None:
@@ -161,6 +175,7 @@ class PodDirectories:
             return None
         except OSError as error:
             report(refused(self._root + directory, error))
+            self._unlisted_levels.append(f"{directory}/")
             return listing
         if listing.update(directory, set(names), now_ns):
             self._changed = True

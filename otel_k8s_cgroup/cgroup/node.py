@@ -12,7 +12,7 @@ from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
 from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
-from otel_k8s_cgroup.model import Origin, Reading, Stats
+from otel_k8s_cgroup.model import CgroupRoot, Look, Origin, Reading, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -124,6 +124,13 @@ class NodeCgroups:
         The origin is None where it has not been read yet.
         """
         return {uid: (tracked.path, tracked.origin) for uid, tracked in self._tracked.items()}
+
+    @property
+    def look(self) -> Look:
+        """What the last look was of, and what it could not see."""
+        if self._directories is None or self._hierarchy is None:
+            return Look(CgroupRoot(0, 0, 0))
+        return Look(CgroupRoot(*self._directories.identity, self._hierarchy.version), self._directories.unlisted)
 
     def read(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> list[Reading]:
         """One reading of each pod whose cgroup uid is in ``wanted``; ended ones are forgotten, silently.

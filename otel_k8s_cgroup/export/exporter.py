@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
 from otel_k8s_cgroup.export.ledger import Bases, Entry, Ledger, Series
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.export.state import StateFile
     from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Origin, Pod, Reading
+    from otel_k8s_cgroup.model import Look, Origin, Pod, Reading
 
 _log = logging.getLogger(__name__)
 
 _CLOSING_RETRY_SECONDS = 0.25
 # Of the time to close: in which a request that hangs is cut off.
 _CUT_OFF_SECONDS = 0.5
+
+
+class _Seen(NamedTuple):
+    """A look at all cgroups."""
+
+    mono_ns: int
+    wall_offset_ns: int
+    cgroups: Mapping[str, tuple[str, Origin | None]]
+    look: Look
 
 
 class Exporter:
@@ -34,6 +43,7 @@ class Exporter:
         metrics: the table.
         queue_bytes: what may wait.
         point_attributes: see ``PodEncoder``, as ``resource_attributes``.
+        endpoint: the receiver's, for the log.
         prefix: of each metric's exported name, as ``suffix``.
         own_metrics: see ``Delivery``, as ``jitter``.
         state: remembers over a restart what was delivered; None: every start is a new one.
@@ -47,6 +57,7 @@ class Exporter:
         queue_bytes: int,
         point_attributes: bool,
         resource_attributes: Sequence[tuple[str, str]] = (),
+        endpoint: str = "the OTLP receiver",
         prefix: str = "",
         suffix: str = "",
         own_metrics: Callable[[], bytes] | None = None,
@@ -56,6 +67,8 @@ class Exporter:
         self.stats = ExportStats()
         self._transport = transport
         self._queue_bytes = queue_bytes
+        self._endpoint = endpoint
+        self._succeeded = False
         self._queue = ReadingQueue(queue_bytes, self._on_drop)
         self._ledger = Ledger(metrics)
         self.delivery = Delivery(
@@ -78,7 +91,7 @@ class Exporter:
         self._state = state
         self._remembered = state.load(self._ledger.counter_names) if state else None
         self._saved_settled = -1 if self._remembered is None else 0
-        self._seen: tuple[int, int, Mapping[str, tuple[str, Origin | None]]] | None = None
+        self._seen: _Seen | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -100,10 +113,11 @@ class Exporter:
         """What waits, estimated."""
         return self._queue.bytes
 
-    def saw(self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]]) -> None:
+    def saw(
+        self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look
+    ) -> None:
         """All cgroups of pods that the last look saw (uid → path, origin), those of pods not known yet included."""
-        if self._state:
-            self._seen = looked_ns, wall_offset_ns, cgroups
+        self._seen = _Seen(looked_ns, wall_offset_ns, cgroups, look)
 
     def put(
         self, readings: Sequence[tuple[Pod, Reading]], rows: Sequence[Sequence[int | float | None]], wall_offset_ns: int
@@ -147,6 +161,8 @@ class Exporter:
         wait_seconds = self.delivery.deliver()
         if wait_seconds is None:
             self._full = False
+        if self.stats.points_sent > 0 and not self._succeeded:
+            self._log_success()
         self._save()
         return wait_seconds
 
@@ -162,6 +178,18 @@ class Exporter:
             self._thread.join(_CUT_OFF_SECONDS)
             _log.warning("stopped with %d readings undelivered: the OTLP receiver did not take them", len(self._queue))
         return done
+
+    def _log_success(self) -> None:
+        self._succeeded = True
+        if self._seen is not None:
+            _log.info(
+                "%d pods, %d cgroups, v%d; %d points accepted by %s",
+                len(self._series),
+                len(self._seen.cgroups),
+                self._seen.look.root.version,
+                self.stats.points_sent,
+                self._endpoint,
+            )
 
     def _run(self) -> None:
         while True:
@@ -212,11 +240,10 @@ class Exporter:
         """What was delivered, where that is news."""
         if self._state and self._seen and self.delivery.settled != self._saved_settled:
             self._saved_settled = self.delivery.settled
-            self._state.save(self._to_remember(*self._seen))
+            self._state.save(self._to_remember(self._seen))
 
-    def _to_remember(
-        self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]]
-    ) -> Remembered:
+    def _to_remember(self, seen: _Seen) -> Remembered:
+        looked_ns, wall_offset_ns, cgroups, _ = seen
         with self._lock:
             series_of = dict(self._series)
         pods: dict[str, Remnant | None] = {}

@@ -6,6 +6,7 @@ API conventions: https://github.com/kubernetes/community/blob/master/contributor
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import Counter
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from .credentials import Credentials
+
+_log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 64 * 1024
 _MAX_CA_BYTES = 4 * 1024 * 1024
@@ -212,6 +215,7 @@ class ApiClient:
         if self._open_sockets.ended:
             raise ApiUnreachable(url, "the client is closed")
         # A stream may be silent for minutes, but not before it has begun.
+        began = self._clock()
         with self._open_sockets.deadline(self._idle_seconds) as passed:
             try:
                 response = self._session.get(
@@ -235,6 +239,7 @@ class ApiClient:
                 )
                 raise ApiUnreachable(url, why.text, why.cause) from None
         self._count(needs, str(response.status_code))
+        _log.debug("GET %s %s: HTTP %d after %.3f s", url, dict(params), response.status_code, self._clock() - began)
         return response
 
     def _mount(self) -> None:

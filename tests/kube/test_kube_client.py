@@ -436,3 +436,13 @@ def test_failures_leave_no_garbage() -> None:
     finally:
         gc.enable()
         asked.close()
+
+
+def test_debug_shows_each_request(api: KubeApi, token_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it went, what it asked for and what came back; not the token."""
+    with caplog.at_level("DEBUG", "otel_k8s_cgroup"):
+        get(client(api.url, token_file=token_file))
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "otel_k8s_cgroup.kube.client"]
+    assert line.startswith(f"GET {api.url}/api/v1/pods {{")
+    assert ": HTTP 200 after " in line
+    assert SECRET not in line
