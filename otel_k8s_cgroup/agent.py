@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
-from otel_k8s_cgroup.export import Exporter, StateFile, open_transport
+from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
@@ -310,7 +310,7 @@ def run(
         prefix=settings.metric_prefix,
         suffix=settings.metric_suffix,
         own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
-        state=StateFile(settings.state_file) if settings.state_file else None,
+        state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
     )
     agent = Agent(
         cgroups=open_cgroups(settings),

@@ -98,14 +98,24 @@ def test_a_cgroup_that_was_made_anew_meanwhile_counts_from_zero(tmp_path: Path) 
     assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "deltas that overlap"
 
 
-def test_a_state_file_that_is_not_ours_is_set_aside(tmp_path: Path) -> None:
+def test_a_path_of_something_else_is_refused(tmp_path: Path) -> None:
+    """One line that names the setting; what is there stays."""
+    node = Node(tmp_path)
+    node.state.write_text("{garbage")
+    with OtlpReceiver("http/protobuf") as receiver:
+        process = node.start(receiver)
+        assert process.wait(20) == 2
+    assert node.state.read_text() == "{garbage"
+
+
+def test_a_state_file_that_was_cut_short_is_set_aside(tmp_path: Path) -> None:
     """It stops nothing, and what it was can still be looked at."""
     node = Node(tmp_path)
     node.has_used(1000)
-    node.state.write_text("{garbage")
+    node.state.write_text('{"format":"otel-k8s-cgroup state","version":3,"bo')
     with OtlpReceiver("http/protobuf") as receiver:
         process = node.start(receiver)
         receiver.wait_for(lambda messages: len(messages) >= 5, timeout=30)
         process.terminate()
         assert process.wait(20) == 0
-    assert (tmp_path / "state.json.bad").read_text() == "{garbage"
+    assert (tmp_path / "state.json.bad").read_text().endswith('"bo')

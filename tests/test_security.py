@@ -14,6 +14,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from otel_k8s_cgroup.export import StateFile, open_transport
+from otel_k8s_cgroup.export.ledger import Names
 from otel_k8s_cgroup.export.state import Remembered
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.model import OtlpTarget
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from tests.fakes.faulty_otlp import Connection
 
 SECRET = "s3cret-token-of-this-test"
-LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) .+")
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) .+")
 
 PRINTABLE = ["пёс", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "名前" * 126, "a\u0301", "\"'\\", "$(reboot) `reboot` ${HOME} %s {0}", "%0aINFO", "ـعرب"]
 NOT_PRINTABLE = [
@@ -166,10 +167,12 @@ def test_the_state_file_is_its_owners_alone(tmp_path: Path) -> None:
     try:
         for _ in range(2):
             file = StateFile(str(path))
-            file.load(("cpu",))
+            file.load(Names(("cpu",), (), ()))
             file.save(Remembered(1, 2, {}))
             assert path.stat().st_mode & 0o777 == 0o600
+            assert (tmp_path / "state.lock").stat().st_mode & 0o777 == 0o600
             assert not left_behind.exists()
+            file.close()
             path.chmod(0o666)
             left_behind.write_text("left behind")
             left_behind.chmod(0o666)
@@ -180,17 +183,20 @@ def test_the_state_file_is_its_owners_alone(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_the_state_file_is_not_followed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who may write beside it cannot have another file overwritten: neither by the new file's name nor by its own."""
+    """Who may write beside it cannot have another file overwritten: not by the new file's name, its own, the lock's."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     path = tmp_path / "state"
     file = StateFile(str(path))
-    file.load(("cpu",))
+    lock = tmp_path / "state.lock"
+    lock.symlink_to(victim)
+    file.load(Names(("cpu",), (), ()))
+    assert "state.lock cannot be made" in caplog.text
+    lock.unlink()
     (tmp_path / "state.tmp").symlink_to(victim)
     file.save(Remembered(1, 2, {}))
-    assert not path.exists()
-    assert "cannot be written" in caplog.text
-    (tmp_path / "state.tmp").unlink()
+    assert json.loads(path.read_text())["mono_ns"] == 1
+    path.unlink()
     path.symlink_to(victim)
     file.save(Remembered(1, 2, {}))
     assert victim.read_text() == "precious"

@@ -2,7 +2,8 @@
 
 from otel_k8s_cgroup.export.delivery import ExportStats
 from otel_k8s_cgroup.export.exporter import Exporter
-from otel_k8s_cgroup.export.state import StateFile
+from otel_k8s_cgroup.export.saver import StateSaver
+from otel_k8s_cgroup.export.state_file import StateFile
 from otel_k8s_cgroup.export.transport import Transport, open_transport
 
-__all__ = ["ExportStats", "Exporter", "StateFile", "Transport", "open_transport"]
+__all__ = ["ExportStats", "Exporter", "StateFile", "StateSaver", "Transport", "open_transport"]

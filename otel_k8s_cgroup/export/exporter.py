@@ -7,14 +7,15 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
-from otel_k8s_cgroup.export.ledger import Bases, Entry, Ledger, Series
+from otel_k8s_cgroup.export.ledger import Entry, Ledger, Series
 from otel_k8s_cgroup.export.queue import ReadingQueue
-from otel_k8s_cgroup.export.state import Remembered, Remnant
+from otel_k8s_cgroup.export.restart import Restart
+from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from otel_k8s_cgroup.export.state import StateFile
+    from otel_k8s_cgroup.export.saver import StateSaver
     from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Look, Origin, Pod, Reading
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CLOSING_RETRY_SECONDS = 0.25
+# Of the state, once nothing is sent any more.
+_LAST_SAVE_SECONDS = 0.25
 # Of the time to close: in which a request that hangs is cut off.
 _CUT_OFF_SECONDS = 0.5
 
@@ -61,7 +64,7 @@ class Exporter:
         prefix: str = "",
         suffix: str = "",
         own_metrics: Callable[[], bytes] | None = None,
-        state: StateFile | None = None,
+        state: StateSaver | None = None,
         jitter: Callable[[], float] = about_one,
     ) -> None:
         self.stats = ExportStats()
@@ -89,10 +92,13 @@ class Exporter:
         self._ended: list[Series] = []
         """Of cgroups whose pod has another one now."""
         self._state = state
-        self._remembered = state.load(self._ledger.counter_names) if state else None
-        self._saved_settled = -1 if self._remembered is None else 0
         self._seen: _Seen | None = None
+        self._outage = False
         self._lock = threading.Lock()
+        """Of what the saver's thread reads: the series, and what is left of the last process."""
+        remembered = state.load(self._ledger.names, self._to_remember) if state else None
+        self._restart = Restart(remembered, self._ledger)
+        self._saved_settled = -1 if remembered is None else 0
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._abandoned = threading.Event()
@@ -117,7 +123,14 @@ class Exporter:
         self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look
     ) -> None:
         """All cgroups of pods that the last look saw (uid → path, origin), those of pods not known yet included."""
-        self._seen = _Seen(looked_ns, wall_offset_ns, cgroups, look)
+        before, self._seen = self._seen, _Seen(looked_ns, wall_offset_ns, cgroups, look)
+        with self._lock:
+            left = self._restart.saw(cgroups, look)
+            self._ended += [entry.series for entry in left]
+            self._queue.put(left)
+        if self._state and before is not None and before.cgroups.keys() - cgroups.keys():
+            # What waits of those that have ended is nowhere else.
+            self._state.request()
 
     def put(
         self, readings: Sequence[tuple[Pod, Reading]], rows: Sequence[Sequence[int | float | None]], wall_offset_ns: int
@@ -159,11 +172,14 @@ class Exporter:
     def deliver(self) -> float | None:
         """What the thread does at each flush: ``Delivery.deliver``, and the state of it saved."""
         wait_seconds = self.delivery.deliver()
+        self._outage = wait_seconds is not None
         if wait_seconds is None:
             self._full = False
         if self.stats.points_sent > 0 and not self._succeeded:
             self._log_success()
         self._save()
+        if self._outage and self._state:
+            self._state.save()
         return wait_seconds
 
     def close(self, timeout_seconds: float) -> bool:
@@ -177,6 +193,10 @@ class Exporter:
         if not done:
             self._thread.join(_CUT_OFF_SECONDS)
             _log.warning("stopped with %d readings undelivered: the OTLP receiver did not take them", len(self._queue))
+        if self._state:
+            self._outage = self._outage or not done
+            self._state.request()
+            self._state.close(_LAST_SAVE_SECONDS)
         return done
 
     def _log_success(self) -> None:
@@ -207,55 +227,49 @@ class Exporter:
                 return
 
     def _begin(self, pod: Pod, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
-        bases = self._bases(
-            reading.cgroup_uid, reading.path, reading.origin, wall_offset_ns, before.read if before else (0, 0)
-        )
-        if self._remembered and not reading.origin.born:
-            # From here on the series knows better.
-            self._remembered.pods[reading.cgroup_uid] = None
+        uid, path, origin = reading.cgroup_uid, reading.path, reading.origin
         with self._lock:
+            bases = self._restart.bases(uid, path, origin, wall_offset_ns, before.read if before else (0, 0))
+            self._restart.begun(uid, origin)
             if before is not None:
                 self._ended.append(before)
-            series = self._series[reading.cgroup_uid] = Series(pod, reading.path, reading.origin, bases)
+            series = self._series[uid] = Series(pod, path, origin, bases)
         return series
-
-    def _bases(
-        self, uid: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int] = (0, 0)
-    ) -> Bases:
-        """Where the counters of a cgroup begin that nothing was delivered of by this process."""
-        remembered = self._remembered
-        if remembered and not origin.born:
-            if uid not in remembered.pods:
-                return self._ledger.from_zero(remembered.mono_ns, remembered.unix_ns)
-            remnant = remembered.pods[uid]
-            if remnant is not None and remnant.is_another(path, origin.inode or 0):
-                # The one before was there at that look, and a moment later, when it was read.
-                looked = remembered.mono_ns, remembered.unix_ns
-                return self._ledger.from_zero(*max([looked, *(base[:2] for base in remnant.bases if base)]))
-            if remnant is not None and remnant.path == path:
-                return remnant.bases
-        return self._ledger.start(origin, wall_offset_ns, not_before)
 
     def _save(self) -> None:
         """What was delivered, where that is news."""
-        if self._state and self._seen and self.delivery.settled != self._saved_settled:
+        if self._state and self.delivery.settled != self._saved_settled:
             self._saved_settled = self.delivery.settled
-            self._state.save(self._to_remember(self._seen))
+            self._state.save()
 
-    def _to_remember(self, seen: _Seen) -> Remembered:
-        looked_ns, wall_offset_ns, cgroups, _ = seen
-        with self._lock:
-            series_of = dict(self._series)
+    def _to_remember(self) -> Remembered | None:
+        """What a restart has to know now; None before the first look. In the thread that saves."""
+        seen = self._seen
+        if seen is None:
+            return None
         pods: dict[str, Remnant | None] = {}
-        for uid, (path, origin) in cgroups.items():
-            series = series_of.get(uid)
-            if origin is None:
-                pods[uid] = None
-            elif series is not None and (series.origin is origin or not origin.born):
-                pods[uid] = Remnant(path, origin.inode or 0, series.delivered)
-            else:
-                pods[uid] = Remnant(path, origin.inode or 0, self._bases(uid, path, origin, wall_offset_ns))
-        return Remembered(looked_ns, max(0, looked_ns + wall_offset_ns), pods)
+        with self._lock:
+            waiting = [
+                *self._restart.waiting,
+                *(waits for series in self._ended if (waits := _waiting(series))),
+                *(
+                    waits
+                    for uid, series in self._series.items()
+                    if (self._outage or uid not in seen.cgroups) and (waits := _waiting(series))
+                ),
+            ]
+            for uid, (path, origin) in seen.cgroups.items():
+                series = self._series.get(uid)
+                if origin is None:
+                    pods[uid] = None
+                elif series is not None and (series.origin is origin or not origin.born):
+                    pods[uid] = Remnant(path, origin.inode or 0, series.delivered)
+                else:
+                    bases = self._restart.bases(uid, path, origin, seen.wall_offset_ns, (0, 0))
+                    pods[uid] = Remnant(path, origin.inode or 0, bases)
+        waiting.sort(key=lambda waits: waits.mono_ns)
+        unix_ns = max(0, seen.mono_ns + seen.wall_offset_ns)
+        return Remembered(seen.mono_ns, unix_ns, pods, seen.look.root, seen.look.unlisted, tuple(waiting))
 
     def _on_drop(self, entry: Entry, full: bool) -> None:
         self.stats.readings_dropped += 1
@@ -267,6 +281,15 @@ class Exporter:
                 len(self._queue),
                 self._queue_bytes,
             )
+
+
+def _waiting(series: Series) -> Waiting | None:
+    # In this order: the other way round it could be delivered in between, and be sent twice.
+    entry, delivered = series.newest, series.delivered
+    if entry is None:
+        return None
+    remnant = Remnant(series.path, series.origin.inode or 0, delivered)
+    return Waiting(series.pod, remnant, entry.mono_ns, entry.unix_ns, tuple(entry.values))
 
 
 class _SavingTransport:

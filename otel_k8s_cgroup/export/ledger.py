@@ -35,6 +35,17 @@ class Base(NamedTuple):
     value: int
 
 
+class Names(NamedTuple):
+    """Of a row's values, by which a state file of another version's table is read."""
+
+    counters: tuple[str, ...]
+    """In the order of ``Bases``."""
+    values: tuple[str, ...]
+    """In the order of the columns …"""
+    doubles: tuple[bool, ...]
+    """… and whether each is a floating-point number."""
+
+
 Bases = tuple[Base | None, ...]
 """One a counter, in the order of the columns; None where it has none yet: its next value will be one."""
 
@@ -116,12 +127,14 @@ class Ledger:
             for column, (metric, figure) in enumerate(columns)
             if metric.instrument is Instrument.COUNTER
         ]
-        self.counter_names: tuple[str, ...] = tuple(
-            metric.name if figure.kind is None else f"{metric.name} {figure.kind}"
-            for metric, figure in columns
-            if metric.instrument is Instrument.COUNTER
+        names = tuple(
+            metric.name if figure.kind is None else f"{metric.name} {figure.kind}" for metric, figure in columns
         )
-        """In the order of ``Bases``."""
+        self.names = Names(
+            tuple(names[column] for column, _ in self._counters),
+            names,
+            tuple(metric.instrument is Instrument.GAUGE_DOUBLE for metric, _ in columns),
+        )
         self._first = self._counters[0][0] if self._counters else None
 
     def start(self, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int] = (0, 0)) -> Bases:

@@ -1,37 +1,42 @@
-"""What was delivered, remembered over a restart: a small file, replaced as a whole.
+"""What was delivered, as the bytes of the state file: the format, and what of it is believed.
 
 It is JSON: the format's name and version, the boot's id (the monotonic clock and the counters begin anew with each
-boot), the time of a look at the cgroups, and, of each pod's cgroup that was there then, where its next delta begins. A
-cgroup that is not in the file was not there yet, so all of its CPU time came after that look; so did that of one whose
-directory has another inode now.
+boot), and the look at the cgroups that all of it is of: its time, the root, and what could not be listed. Then, of each
+pod's cgroup that was there, where its next delta begins; and what waited to be delivered for good: the newest reading
+of each pod that had ended, or of every pod where the receiver took nothing.
+
+A cgroup that is not in the file was not there yet, unless it is where nothing could be listed; so all of its CPU time
+came after that look. So did that of one whose directory has another inode now.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import stat
-import time
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.ledger import Base, Bases
+from otel_k8s_cgroup.model import CgroupRoot, Pod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
-_log = logging.getLogger(__name__)
+    from otel_k8s_cgroup.export.ledger import Names
 
-BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+FORMAT = "otel-k8s-cgroup state"
+VERSION = 3
+_STALE = 0
+"""Of a file that could be neither replaced nor removed when it was out of date."""
 
-_FORMAT = "otel-k8s-cgroup state"
-_VERSION = 2
+_FORMAT_HEAD = f'{{"format":"{FORMAT}"'.encode()
+HEAD = _FORMAT_HEAD + b',"version":'
+"""What every file begins with; one digit of the version follows."""
+STALE_HEAD = HEAD + str(_STALE).encode()
 
-# 10,000 pods of three counters have 2 MB.
-_MAX_BYTES = 16 << 20
+# 10,000 pods of three counters have 2 MB, and as many that wait 6 MB.
+MAX_BYTES = 32 << 20
+MAX_WAITING = 20_000
 
 _INT64_MAX = 2**63 - 1
 
@@ -49,6 +54,18 @@ class Remnant(NamedTuple):
         return path == self.path and 0 not in (inode, self.inode) and inode != self.inode
 
 
+class Waiting(NamedTuple):
+    """A pod's newest reading that was not delivered."""
+
+    pod: Pod
+    remnant: Remnant
+    """Its cgroup, with what was delivered before it."""
+    mono_ns: int
+    unix_ns: int
+    values: tuple[int | float | None, ...]
+    """As in ``ledger.Entry``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What the file holds."""
@@ -58,165 +75,139 @@ class Remembered:
     unix_ns: int
     pods: dict[str, Remnant | None]
     """By their cgroup's uid, all that were there; None where nothing was read of it."""
+    root: CgroupRoot | None = None
+    """None in a file of version 2."""
+    unlisted: tuple[str, ...] = ()
+    """As ``Look.unlisted``."""
+    waiting: tuple[Waiting, ...] = ()
+    """The oldest first."""
 
 
-class _NoPlainFile(Exception):
-    """A directory, a pipe or a device is there."""
+class NotOursError(ValueError):
+    """The content is somebody else's."""
 
 
-class StateFile:
-    """The file at ``path``; no error of its is one of the exporter's.
-
-    Args:
-        path: in a directory that may be written to: a new file replaces the old one.
-        boot_id_file: the kernel's (``random(4)``): another boot has other counters.
-        mono_clock: nanoseconds since the boot.
-    """
-
-    def __init__(
-        self, path: str, *, boot_id_file: str = BOOT_ID_FILE, mono_clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        self._path = Path(path)
-        self._boot_id_file = Path(boot_id_file)
-        self._mono_clock = mono_clock
-        self._counters: tuple[str, ...] = ()
-        self._boot_id: str | None = None
-        self._failed = False
-
-    def load(self, counters: Sequence[str]) -> Remembered | None:
-        """What the file holds of ``counters``, whose order each pod's bases will have; None where it is of no use.
-
-        What is of no use is set aside as ``….bad``, and said in one line.
-        """
-        self._counters = tuple(counters)
-        try:
-            self._boot_id = self._boot_id_file.read_text().strip()
-        except (OSError, ValueError) as error:
-            _log.warning(
-                "state_file %s is not used: %s, which tells one boot from another, cannot be read (%s)",
-                self._path,
-                self._boot_id_file,
-                error,
-            )
-            return None
-        try:
-            return parse_state(self._read(), self._counters, boot_id=self._boot_id, now_ns=self._mono_clock())
-        except FileNotFoundError:
-            return None
-        except _NoPlainFile:
-            # A directory or a device is somebody else's: it is neither moved nor replaced.
-            self._boot_id = None
-            _log.warning(
-                "state_file %s is not used: it is no plain file; name one, or a path where nothing is", self._path
-            )
-            return None
-        except (OSError, ValueError) as error:
-            self._set_aside(error.strerror or str(error) if isinstance(error, OSError) else str(error))
-            return None
-
-    def save(self, remembered: Remembered) -> None:
-        """Replaces the file: whoever reads it, whenever, even after a loss of power, finds the old or the new whole."""
-        if self._boot_id is None:
-            return
-        try:
-            self._replace(encode_state(remembered, self._counters, boot_id=self._boot_id))
-        except OSError as error:
-            if not self._failed:
-                self._failed = True
-                _log.warning(
-                    "state_file %s cannot be written: %s; a restart will not go on from here until it can",
-                    self._path,
-                    error.strerror or error,
-                )
-        else:
-            if self._failed:
-                self._failed = False
-                _log.info("state_file %s is written again", self._path)
-
-    def _read(self) -> bytes:
-        # A pipe would be waited for.
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise _NoPlainFile
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(_MAX_BYTES + 1)
-
-    def _replace(self, content: bytes) -> None:
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)  # one that was left behind may have any mode
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-    def _set_aside(self, reason: str) -> None:
-        aside = self._path.with_name(self._path.name + ".bad")
-        left = "left where it is"
-        with suppress(OSError):
-            self._path.replace(aside)
-            left = f"set aside as {aside}"
-        _log.warning("state_file %s is not used: %s; %s", self._path, reason, left)
+def is_ours(content: bytes) -> bool:
+    """Whether ``content``, or its beginning, is of a state file, be it cut short."""
+    return content.startswith(_FORMAT_HEAD) or _FORMAT_HEAD.startswith(content.rstrip(b"\0"))
 
 
-def encode_state(remembered: Remembered, counters: Sequence[str], *, boot_id: str) -> bytes:
+def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes:
     """The file's content."""
+    root = remembered.root
     return json.dumps(
         {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             "boot_id": boot_id,
             "mono_ns": remembered.mono_ns,
             "unix_ns": remembered.unix_ns,
-            "counters": list(counters),
+            "root": None if root is None else root._asdict(),
+            "unlisted": remembered.unlisted,
+            "counters": names.counters,
             # A base is [mono_ns, unix_ns, value].
-            "pods": {
-                uid: None if remnant is None else {"path": remnant.path, "inode": remnant.inode, "bases": remnant.bases}
-                for uid, remnant in remembered.pods.items()
-            },
+            "pods": {uid: None if remnant is None else remnant._asdict() for uid, remnant in remembered.pods.items()},
+            "values": names.values,
+            "waiting": [
+                waiting._asdict() | {"pod": asdict(waiting.pod), "remnant": waiting.remnant._asdict()}
+                for waiting in remembered.waiting[-MAX_WAITING:]
+            ],
         },
         separators=(",", ":"),
     ).encode()
 
 
-def parse_state(content: bytes, counters: Sequence[str], *, boot_id: str, now_ns: int) -> Remembered:
-    """The reverse of ``encode_state``; a counter that the file does not have has no base.
+def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> Remembered:
+    """The reverse of ``encode_state``; a counter that the file does not have has no base. Version 2 is read as well.
 
     Raises:
-        ValueError: the content is not ours, not whole, of another version or of another boot; tells which.
+        NotOursError: the content is no state file's.
+        ValueError: it is not whole, of another version or of another boot; tells which.
     """
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"it has more than {_MAX_BYTES} bytes")
-    try:
-        state = json.loads(content)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not whole, or no state file") from None
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise ValueError("it is no state file of this exporter")
-    if state.get("version") != _VERSION:
-        raise ValueError(f"its version is {str(state.get('version'))[:20]!r}, not {_VERSION}")
+    state = decoded(content)
+    version = state.get("version")
+    if version == _STALE and type(version) is int:
+        raise ValueError("it was out of date: its exporter could not write it")
+    if version not in (2, VERSION) or type(version) is not int:
+        raise ValueError(f"its version is {str(version)[:20]!r}, not {VERSION}")
     if state.get("boot_id") != boot_id:
         raise ValueError("it is of another boot")
-    names = state.get("counters")
     pods = state.get("pods")
-    if not isinstance(names, list) or not isinstance(pods, dict):
-        raise ValueError("its counters or pods are missing")  # noqa: TRY004 the caller knows one error
-    places = [names.index(counter) if counter in names else None for counter in counters]
+    if not isinstance(pods, dict):
+        raise ValueError("its pods are missing")  # noqa: TRY004 the caller knows one error
     mono_ns = _number(state.get("mono_ns"))
     if mono_ns > now_ns:
         raise ValueError("it is of a time that has not come yet")
-    return Remembered(
+    places = _places(state, "counters", names.counters)
+    remembered = Remembered(
         mono_ns,
         _number(state.get("unix_ns")),
         {uid: None if remnant is None else _remnant(remnant, places, now_ns) for uid, remnant in pods.items()},
     )
+    if version == 2:
+        # It does not tell of which root it is: only a cgroup of the same path and inode is surely known.
+        return Remembered(remembered.mono_ns, remembered.unix_ns, remembered.pods, unlisted=("",))
+    value_places = _places(state, "values", names.values)
+    return Remembered(
+        remembered.mono_ns,
+        remembered.unix_ns,
+        remembered.pods,
+        _root(state.get("root")),
+        tuple(_texts(state, "unlisted")),
+        tuple(
+            _waiting(waiting, names, places, value_places, now_ns)
+            for waiting in _list(state.get("waiting"), "what waits")
+        ),
+    )
+
+
+def decoded(content: bytes) -> dict[str, object]:
+    """Its JSON, of whatever version.
+
+    Raises:
+        NotOursError, ValueError: as ``parse_state``.
+    """
+    ours = is_ours(content[: len(_FORMAT_HEAD)])
+    if ours and len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES} bytes")
+    try:
+        state = json.loads(content)
+    except (ValueError, RecursionError):
+        if ours:
+            raise ValueError("it is not whole") from None
+        state = None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise NotOursError("it is no state file of this exporter")
+    return state
+
+
+def _list(value: object, what: str) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError(f"{what} of it is no list")  # noqa: TRY004 as above
+    return value
+
+
+def _texts(state: Mapping[str, object], key: str) -> list[str]:
+    return [_text(text) for text in _list(state.get(key), key)]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text of it is none")  # noqa: TRY004 as above
+    return value
+
+
+def _places(state: Mapping[str, object], key: str, wanted: Sequence[str]) -> list[int | None]:
+    names = _list(state.get(key), key)
+    return [names.index(name) if name in names else None for name in wanted]
+
+
+def _root(value: object) -> CgroupRoot | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("its root is not as it should be")  # noqa: TRY004 as above
+    return CgroupRoot(*(_number(value.get(field)) for field in CgroupRoot._fields))
 
 
 def _remnant(remnant: object, places: Sequence[int | None], now_ns: int) -> Remnant:
@@ -237,6 +228,47 @@ def _base(bases: list[object], place: int | None, now_ns: int) -> Base | None:
             return base
         case other:
             raise ValueError(f"a base of it is {str(other)[:60]!r}")
+
+
+def _waiting(
+    value: object, names: Names, places: Sequence[int | None], value_places: Sequence[int | None], now_ns: int
+) -> Waiting:
+    if not isinstance(value, dict):
+        raise ValueError("what waits of it is not as it should be")  # noqa: TRY004 as above
+    mono_ns = _number(value.get("mono_ns"))
+    if mono_ns > now_ns:
+        raise ValueError("what waits of it is of a time that has not come yet")
+    values = _list(value.get("values"), "a reading")
+    return Waiting(
+        _pod(value.get("pod")),
+        _remnant(value.get("remnant"), places, now_ns),
+        mono_ns,
+        _number(value.get("unix_ns")),
+        tuple(
+            None if place is None or place >= len(values) else _value(values[place], is_double)
+            for place, is_double in zip(value_places, names.doubles, strict=True)
+        ),
+    )
+
+
+def _pod(value: object) -> Pod:
+    if not isinstance(value, dict):
+        raise ValueError("a pod of it is not as it should be")  # noqa: TRY004 as above
+    start_time = value.get("start_time")
+    uid, name, namespace, node, cgroup_uid = (
+        _text(value.get(field)) for field in ("uid", "name", "namespace", "node", "cgroup_uid")
+    )
+    return Pod(uid, name, namespace, node, None if start_time is None else _text(start_time), cgroup_uid)
+
+
+def _value(value: object, is_double: bool) -> int | float | None:
+    if value is None:
+        return None
+    if not is_double:
+        return _number(value)
+    if type(value) is not float or not math.isfinite(value):
+        raise ValueError(f"a figure of it is {str(value)[:40]!r}")
+    return value
 
 
 def _number(value: object) -> int:

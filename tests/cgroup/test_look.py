@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles, directories
+from otel_k8s_cgroup.cgroup.locate import subdirectories
 from otel_k8s_cgroup.model import CgroupRoot, Look
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def test_it_names_what_could_not_be_listed(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "system.slice").mkdir()
     refuses = True
     real_listdir: Callable[[str], list[str]] = os.listdir
-    real_subdirectories = directories.subdirectories
 
     def refusing(list_names: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
         def names(directory: str) -> list[str]:
@@ -53,7 +53,7 @@ def test_it_names_what_could_not_be_listed(tmp_path: Path, monkeypatch: pytest.M
         return names
 
     monkeypatch.setattr(os, "listdir", refusing(real_listdir))
-    monkeypatch.setattr(directories, "subdirectories", refusing(real_subdirectories))
+    monkeypatch.setattr(directories, "subdirectories", refusing(subdirectories))
     now_ns = 10**9
     cgroups = NodeCgroups(str(tmp_path), open_files=OpenFiles(10), clock=lambda: now_ns)
     cgroups.read((), ignore)

@@ -11,14 +11,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_k8s_cgroup.export.ledger import Base
-from otel_k8s_cgroup.export.state import Remembered, Remnant, StateFile, encode_state, parse_state
+from otel_k8s_cgroup.errors import SettingsError
+from otel_k8s_cgroup.export.ledger import Base, Names
+from otel_k8s_cgroup.export.state import (
+    NotOursError,
+    Remembered,
+    Remnant,
+    Waiting,
+    encode_state,
+    parse_state,
+)
+from otel_k8s_cgroup.export.state_file import StateFile
+from otel_k8s_cgroup.model import CgroupRoot, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 COUNTERS = ("cpu total", "cpu system", "cpu user")
+NAMES = Names(COUNTERS, ("cpu total", "share", "memory"), (False, True, False))
 BOOT_ID = "11111111-2222-3333-4444-555555555555"
 INT64_MAX = 2**63 - 1
 
@@ -30,16 +41,24 @@ numbers = st.integers(0, INT64_MAX)
 def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
     """What an exporter may have to remember of so many counters."""
     bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters)
+    remnants = st.builds(Remnant, texts, numbers, bases)
+    pods = st.builds(Pod, texts, texts, texts, texts, st.none() | texts, texts)
+    doubles = st.floats(allow_nan=False, allow_infinity=False)
+    values = st.tuples(st.none() | numbers, st.none() | doubles, st.none() | numbers)
+    waiting = st.lists(st.builds(Waiting, pods, remnants, numbers, numbers, values), max_size=2).map(tuple)
     return st.builds(
         Remembered,
         numbers,
         numbers,
-        st.dictionaries(texts, st.none() | st.builds(Remnant, texts, numbers, bases), max_size=4),
+        st.dictionaries(texts, st.none() | remnants, max_size=4),
+        st.none() | st.builds(CgroupRoot, numbers, numbers, numbers),
+        st.lists(texts, max_size=2).map(tuple),
+        waiting,
     )
 
 
-def parsed(content: bytes, counters: tuple[str, ...] = COUNTERS, now_ns: int = INT64_MAX) -> Remembered:
-    return parse_state(content, counters, boot_id=BOOT_ID, now_ns=now_ns)
+def parsed(content: bytes, names: Names = NAMES, now_ns: int = INT64_MAX) -> Remembered:
+    return parse_state(content, names, boot_id=BOOT_ID, now_ns=now_ns)
 
 
 def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
@@ -66,6 +85,12 @@ def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
                 assert [type(number) for number in base] == [int, int, int]
                 assert all(0 <= number <= INT64_MAX for number in base)
                 assert base.mono_ns <= now_ns
+    for waiting in found.waiting:
+        assert 0 <= waiting.mono_ns <= now_ns
+        assert 0 <= waiting.unix_ns <= INT64_MAX
+        assert len(waiting.remnant.bases) == len(COUNTERS)
+        for value, is_double in zip(waiting.values, NAMES.doubles, strict=True):
+            assert value is None or (isinstance(value, float) if is_double else 0 <= value <= INT64_MAX)
     return found
 
 
@@ -74,7 +99,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-contents = remembered().map(lambda state: encode_state(state, COUNTERS, boot_id=BOOT_ID))
+contents = remembered().map(lambda state: encode_state(state, NAMES, boot_id=BOOT_ID))
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -114,13 +139,13 @@ any_content = st.binary(max_size=200) | any_json | mutated() | mutated() | with_
 @given(remembered())
 def test_what_is_remembered_is_read_back(state: Remembered) -> None:
     """To the nanosecond, whatever the pods' uids and paths are."""
-    assert parsed(encode_state(state, COUNTERS, boot_id=BOOT_ID)) == state
+    assert parsed(encode_state(state, NAMES, boot_id=BOOT_ID)) == state
 
 
 @given(state=remembered(), wanted=st.lists(st.sampled_from([*COUNTERS, "new"]), unique=True))
 def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str]) -> None:
     """In another order, or fewer of them: each has its own bases; one that the file does not have has none."""
-    found = parsed(encode_state(state, COUNTERS, boot_id=BOOT_ID), tuple(wanted))
+    found = parsed(encode_state(state, NAMES, boot_id=BOOT_ID), Names(tuple(wanted), (), ()))
     assert found.pods.keys() == state.pods.keys()
     for uid, remnant in state.pods.items():
         bases = None if remnant is None else dict(zip(COUNTERS, remnant.bases, strict=True))
@@ -137,7 +162,13 @@ def test_any_content_is_sane_or_refused(content: bytes, now_ns: int) -> None:
 def test_every_value_may_be_another_one() -> None:
     """Each by itself is what is likeliest to be taken for a number, a text, a list or an object."""
     bases = Base(1, 2, 3), None, Base(4, 5, 6)
-    good = encode_state(Remembered(7, 8, {"a": Remnant("/a", 9, bases), "b": None}), COUNTERS, boot_id=BOOT_ID)
+    pod = Pod("u", "n", "ns", "node", None, "a")
+    wait = Waiting(pod, Remnant("/a", 9, bases), 10, 11, (12, 1.5, None))
+    good = encode_state(
+        Remembered(7, 8, {"a": Remnant("/a", 9, bases), "b": None}, CgroupRoot(1, 2, 2), ("/u/",), (wait,)),
+        NAMES,
+        boot_id=BOOT_ID,
+    )
     number_of_places = len(list(places(json.loads(good))))
     assert number_of_places > 20
     for number in range(number_of_places):
@@ -173,64 +204,97 @@ def test_what_is_not_whole_is_refused(cut: tuple[bytes, int]) -> None:
 def test_another_boot_or_version_is_refused(content: bytes) -> None:
     """Its clocks and counters are others."""
     with pytest.raises(ValueError, match="of another boot"):
-        parse_state(content, COUNTERS, boot_id=BOOT_ID.replace("1", "9"), now_ns=INT64_MAX)
-    with pytest.raises(ValueError, match="its version is '1', not 2"):
-        parsed(content.replace(b'"version":2', b'"version":1', 1))
+        parse_state(content, NAMES, boot_id=BOOT_ID.replace("1", "9"), now_ns=INT64_MAX)
+    with pytest.raises(ValueError, match="its version is '1', not 3"):
+        parsed(content.replace(b'"version":3', b'"version":1', 1))
+    with pytest.raises(ValueError, match="out of date"):
+        parsed(content.replace(b'"version":3', b'"version":0', 1))
+
+
+@given(remembered())
+def test_version_2_is_read(state: Remembered) -> None:
+    """It tells of no root: what it does not name may have been anywhere, and nothing waits."""
+    old = json.loads(encode_state(state, NAMES, boot_id=BOOT_ID)) | {"version": 2}
+    for key in ("root", "unlisted", "values", "waiting"):
+        del old[key]
+    assert parsed(json.dumps(old).encode()) == Remembered(
+        state.mono_ns, state.unix_ns, state.pods, root=None, unlisted=("",), waiting=()
+    )
 
 
 @pytest.mark.parametrize("place", ["version", "mono_ns", "base"])
 def test_a_value_of_any_depth_is_refused(place: str) -> None:
     """From what the interpreter reads with ease to what it can read no more: a message shows a part of each."""
     base = [1, 2, 3]
-    state = {"format": "otel-k8s-cgroup state", "version": 2, "boot_id": BOOT_ID, "mono_ns": 1, "unix_ns": 2}
+    state = {"format": "otel-k8s-cgroup state", "version": 3, "boot_id": BOOT_ID, "mono_ns": 1, "unix_ns": 2}
     whole = state | {
+        "root": None,
+        "unlisted": [],
+        "values": [],
+        "waiting": [],
         "counters": list(COUNTERS),
         "pods": {"uid": {"path": "/p", "inode": 1, "bases": [base, None, "HERE"]}},
     }
     if place != "base":
         whole |= {place: "HERE", "pods": {}}
     text = json.dumps(whole)
-    assert tried(text.replace('"HERE"', "2" if place != "base" else "null").encode()) is not None
+    assert tried(text.replace('"HERE"', {"version": "3", "mono_ns": "2", "base": "null"}[place]).encode()) is not None
     for depth in [*range(1, 1100), 10_000, 1_000_000]:
         assert tried(text.replace('"HERE"', "[" * depth + "]" * depth).encode()) is None
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the file is written anew each time
 @given(content=any_content | contents, state=remembered())
-def test_any_file_is_used_or_set_aside(
+def test_any_file_is_used_set_aside_or_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, state: Remembered
 ) -> None:
-    """One line of the log says so, nothing is raised, and the next save and load are as ever."""
+    """Ours is used or set aside with one line, and the next save and load are as ever; another's is left alone."""
     path, bad, boot_id_file = tmp_path / "state.json", tmp_path / "state.json.bad", tmp_path / "boot_id"
     bad.unlink(missing_ok=True)
     boot_id_file.write_text(BOOT_ID + "\n")
     path.write_bytes(content)
     caplog.clear()
-    expected = tried(content)
     file = StateFile(str(path), boot_id_file=str(boot_id_file), mono_clock=lambda: INT64_MAX)
-    assert file.load(COUNTERS) == expected
-    if expected is None:
-        assert bad.read_bytes() == content
-        assert not path.exists()
-        assert [record.levelno for record in caplog.records] == [logging.WARNING]
-        assert caplog.records[0].getMessage().isprintable()
-    else:
-        assert not caplog.records
-    file.save(state)
-    assert file.load(COUNTERS) == state
+    expected, is_ours = None, True
+    try:
+        expected = parsed(content)
+    except NotOursError:
+        is_ours = False
+    except ValueError:
+        pass
+    try:
+        if not is_ours and content.strip(b"\0"):
+            with pytest.raises(SettingsError, match=r"state_file: found .*; allowed is a path where nothing is yet"):
+                file.load(NAMES)
+            assert path.read_bytes() == content
+            assert not bad.exists()
+            return
+        assert file.load(NAMES) == expected
+        if expected is None and content.strip(b"\0"):
+            assert bad.read_bytes() == content
+            assert not path.exists()
+            assert [record.levelno for record in caplog.records] == [logging.WARNING]
+            assert caplog.records[0].getMessage().isprintable()
+        else:
+            assert not caplog.records
+        file.save(state)
+        assert file.load(NAMES) == state
+    finally:
+        file.close()
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
     """A path of somebody else's (a volume's directory, /dev/null) is neither moved nor replaced."""
     path = tmp_path / "state"
     path.mkdir() if kind == "directory" else os.mkfifo(path)
     before = path.stat()
     file = StateFile(str(path))
-    assert file.load(COUNTERS) is None
+    with pytest.raises(SettingsError) as refused:
+        file.load(NAMES)
     file.save(Remembered(1, 2, {}))
     assert list(tmp_path.iterdir()) == [path]
     assert (path.stat().st_ino, path.stat().st_mode) == (before.st_ino, before.st_mode)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"state_file {path} is not used: it is no plain file; name one, or a path where nothing is"
-    ]
+    assert str(refused.value) == (
+        f"state_file: found {str(path)!r}: it is no plain file; allowed is a path where nothing is yet"
+    )

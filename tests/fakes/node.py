@@ -12,11 +12,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
-from otel_k8s_cgroup.export import Exporter, StateFile
+from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
 from tests.otlp import cpu_time, defects, points
+from tests.programs import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,6 +84,7 @@ class Node:
         self.boot_id_file.write_text("11111111-2222-3333-4444-555555555555\n")
         self._tick_ns = tick_seconds * SECOND
         self._state_file = state_file
+        self._state: StateSaver | None = None
         self._options = {"queue_bytes": queue_bytes, "point_attributes": True} | exporter_options
         self.next_try_ns = 0
         self._files: dict[str, tuple[int, int]] = {}
@@ -93,12 +95,13 @@ class Node:
 
     def restart(self) -> None:
         """The exporter's process is killed, and another one starts."""
-        state = (
-            StateFile(str(self._state_file), boot_id_file=str(self.boot_id_file), mono_clock=lambda: self.mono_ns)
-            if self._state_file
-            else None
-        )
-        self.exporter = Exporter(self.transport, ALUMET, state=state, jitter=lambda: 1.0, **self._options)
+        if self._state is not None:
+            self._state.close()
+        if self._state_file is not None:
+            boot_id_file = str(self.boot_id_file)
+            file = StateFile(str(self._state_file), boot_id_file=boot_id_file, mono_clock=lambda: self.mono_ns)
+            self._state = StateSaver(file, load_seconds=PATIENCE_SECONDS, save_seconds=PATIENCE_SECONDS)
+        self.exporter = Exporter(self.transport, ALUMET, state=self._state, jitter=lambda: 1.0, **self._options)
         self.cgroups = NodeCgroups(str(self.root), open_files=OpenFiles(40), clock=lambda: self.mono_ns)
         self.agent = Agent(
             cgroups=self.cgroups,
@@ -156,6 +159,9 @@ class Node:
         for uid in list(self.pods):
             self.end(uid)
         self.cgroups.close()
+        if self._state is not None:
+            self._state.close()
+            self._state = None
         while self._held:
             os.close(self._held.pop())
 

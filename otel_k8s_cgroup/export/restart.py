@@ -1,0 +1,91 @@
+"""What the process before this one left: where its cgroups' counters go on, and what it could not deliver."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.export.ledger import Entry, Series
+from otel_k8s_cgroup.model import Origin, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otel_k8s_cgroup.export.ledger import Bases, Ledger
+    from otel_k8s_cgroup.export.state import Remembered, Waiting
+    from otel_k8s_cgroup.model import Look
+
+_log = logging.getLogger(__name__)
+
+
+class Restart:
+    """What is remembered, until this process knows better of each cgroup. Not for several threads.
+
+    Args:
+        remembered: what the state file holds; None: this is a first start.
+        ledger: makes the bases.
+    """
+
+    def __init__(self, remembered: Remembered | None, ledger: Ledger) -> None:
+        self._remembered = remembered
+        self._ledger = ledger
+        self._held = list(remembered.waiting) if remembered else []
+
+    @property
+    def waiting(self) -> Sequence[Waiting]:
+        """Readings of cgroups that are still there as far as is known: their next reading has all that these have."""
+        return self._held
+
+    def saw(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> list[Entry]:
+        """Takes a look at all cgroups (uid → path, origin); what waits of those that have ended meanwhile."""
+        remembered = self._remembered
+        if remembered and remembered.root is not None and remembered.root != look.root:
+            _log.warning(
+                "the state file is of another cgroup root (device, inode, version: %s, now %s): pods that are there "
+                "count from their first reading",
+                tuple(remembered.root),
+                tuple(look.root),
+            )
+            self._remembered = None
+        if not self._held:
+            return []
+        ended = [waiting for waiting in self._held if not self._is_there(waiting, cgroups)]
+        self._held = [waiting for waiting in self._held if waiting not in ended]
+        return [self._entry(waiting) for waiting in ended]
+
+    def bases(self, uid: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int]) -> Bases:
+        """Where the counters of a cgroup begin of which this process has delivered nothing."""
+        remembered = self._remembered
+        if remembered and not origin.born:
+            looked = max((remembered.mono_ns, remembered.unix_ns), not_before)
+            if uid not in remembered.pods:
+                if path.startswith(remembered.unlisted):
+                    # It may have been there unseen, and delivered by an earlier process.
+                    return self._ledger.start(origin, wall_offset_ns, not_before)
+                return self._ledger.from_zero(*looked)
+            remnant = remembered.pods[uid]
+            if remnant is not None and remnant.is_another(path, origin.inode or 0):
+                # The one before was there at that look, and a moment later, when it was read.
+                read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.pod.cgroup_uid == uid]
+                return self._ledger.from_zero(*max([looked, *read, *(base[:2] for base in remnant.bases if base)]))
+            if remnant is not None and remnant.path == path:
+                return remnant.bases
+        return self._ledger.start(origin, wall_offset_ns, not_before)
+
+    def begun(self, uid: str, origin: Origin) -> None:
+        """From here on this process's own series knows better."""
+        if self._remembered and not origin.born:
+            self._remembered.pods[uid] = None
+            self._held = [waiting for waiting in self._held if waiting.pod.cgroup_uid != uid]
+
+    def _is_there(self, waiting: Waiting, cgroups: Mapping[str, tuple[str, Origin | None]]) -> bool:
+        """Whether it is the cgroup that a series will begin from; one of another root is not."""
+        path, origin = cgroups.get(waiting.pod.cgroup_uid, ("", None))
+        if self._remembered is None or path != waiting.remnant.path:
+            return False
+        return origin is None or not (origin.born or waiting.remnant.is_another(path, origin.inode or 0))
+
+    def _entry(self, waiting: Waiting) -> Entry:
+        pod, remnant, mono_ns, unix_ns, values = waiting
+        series = Series(pod, remnant.path, Origin(False, mono_ns, Stats(), remnant.inode), remnant.bases)
+        return Entry(series, mono_ns, unix_ns, values, series.used(self._ledger.total(values)))
