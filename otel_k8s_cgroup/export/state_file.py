@@ -104,7 +104,7 @@ class StateFile:
     def save(self, remembered: Remembered) -> None:
         """Replaces the file: who reads it, whenever, finds the old or the new whole.
 
-        A file that cannot be replaced is removed, or marked as out of date: a restart must not go on from it.
+        A file that cannot be replaced is marked as out of date, or removed: a restart must not go on from it.
         """
         if self._boot_id is None or self._names is None:
             return
@@ -205,9 +205,10 @@ class StateFile:
             if not is_ours(self._read(len(HEAD))):
                 return _FROM_FIRST_READING  # somebody else's by now: the next start refuses it
             try:
-                self.path.unlink()
-            except OSError:
+                # First: a file that is removed leaves room on a full disk for the next one, and none for that after it.
                 self._mark()
+            except OSError:
+                self.path.unlink()
         except FileNotFoundError:
             return _FROM_FIRST_READING
         except (OSError, NotOursError):
@@ -215,7 +216,7 @@ class StateFile:
         return f"it is out of date, and {_FROM_FIRST_READING}"
 
     def _mark(self) -> None:
-        """In its place, over bytes that are there: also on a full disk, or in a directory that may not be changed."""
+        """In place, over bytes that are there: also on a full disk, and in a directory that may not be changed."""
         descriptor = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.pwrite(descriptor, STALE_HEAD, 0)
@@ -225,7 +226,7 @@ class StateFile:
     def _fail(self, reason: str) -> None:
         # What another exporter saves is as good as it was.
         consequence = _FROM_FIRST_READING if reason == _IN_USE else self._distrust()
-        if self._trouble != reason:
+        if self._trouble is None or (reason == _IN_USE) != (self._trouble == _IN_USE):
             self._trouble = reason
             _log.warning("state_file %s is not used: %s; %s", self.path, reason, consequence)
 

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
@@ -292,8 +293,10 @@ class Delivery(RuleBasedStateMachine):
             life.delivered_ns += value
 
     def _restart(self) -> None:
-        """What only the process knew of pods that have ended is gone with it; what is there goes on from the file."""
+        """What is there goes on from the file, and what it remembers of pods that have ended is delivered yet."""
         self.nothing_is_delivered_twice()
+        self.node.cgroups.close()
+        self.node.restart()
         self.ended.clear()
         self.most = self.receiver.refusals = 0
         self.named.clear()
@@ -302,8 +305,20 @@ class Delivery(RuleBasedStateMachine):
         if self.remembers:
             saved = json.loads(self.state.read_bytes())
             self.saved_ns, self.saved = saved["unix_ns"], saved["pods"]
-        self.node.cgroups.close()
-        self.node.restart()
+            self.ended = [life for waits in saved["waiting"] if (life := self._ended_one(waits)) is not None]
+            self.most = len(saved["waiting"])
+
+    def _ended_one(self, waits: dict[str, Any]) -> Life | None:
+        """Of a reading that the state file has: whose it is, and that it is all of it that there is to come."""
+        uid, unix_ns = waits["pod"]["cgroup_uid"], waits["unix_ns"]
+        life = [life for life in self.lives if life.uid == uid and life.since_ns <= unix_ns][-1]
+        if self.alive.get(uid) is life:
+            return None
+        if waits["values"][0] is None or waits["remnant"]["bases"][0] is None:
+            life.is_exact = False
+        else:
+            life.truth_ns = life.delivered_ns + waits["values"][0] - waits["remnant"]["bases"][0][2]
+        return life
 
     def _first_look(self) -> None:
         """Of a new process: where each pod's CPU time counts from now."""
