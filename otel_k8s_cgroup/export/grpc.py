@@ -19,8 +19,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
+from otel_k8s_cgroup.export.advice import advised
 from otel_k8s_cgroup.export.transport import USER_AGENT, Receipt, tls_of
-from otel_k8s_cgroup.http_words import quoted
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.model import OtlpTarget
@@ -107,7 +107,7 @@ class GrpcTransport:
         code: grpc.StatusCode = error.code()
         details = _details(error)
         cause = f"gRPC {code.name}"
-        message = quoted(details) if details else "no details given"
+        message = advised(cause, details, None if details else "no details given")
         retry_after = _retry_delay_seconds(error)
         exhausted = code is grpc.StatusCode.RESOURCE_EXHAUSTED
         if (exhausted or code is grpc.StatusCode.OUT_OF_RANGE) and _TOO_LARGE.search(details):

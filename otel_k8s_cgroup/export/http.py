@@ -21,6 +21,7 @@ from requests.utils import get_environ_proxies
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.connections import Adapter, OpenSockets
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
+from otel_k8s_cgroup.export.advice import advised
 from otel_k8s_cgroup.export.transport import USER_AGENT, Receipt, tls_of
 from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, let_go, quoted, retry_after_seconds, why_unreachable
 
@@ -34,6 +35,7 @@ _RETRYABLE = frozenset({429, 502, 503, 504})
 # The level that is cheap: 9, the default, takes five times the CPU for 3 % fewer bytes.
 _GZIP_LEVEL = 1
 
+_MOST_CHARACTERS = 160
 _MAX_ANSWER_BYTES = 64 * 1024
 
 
@@ -124,13 +126,13 @@ class HttpTransport:
                 cause,
                 f"it redirects to {where}, which is not followed; name the place itself as otlp_endpoint",
             )
-        message = _words(answer) or response.reason or "no reason given"
+        message = advised(cause, _words(answer) or response.reason or "no reason given")
         if status in _RETRYABLE:
             after = retry_after_seconds(response.headers.get("retry-after"), self._wall_clock())
-            raise ExportRetryable(self._endpoint, cause, quoted(message), after)
+            raise ExportRetryable(self._endpoint, cause, message, after)
         if status == 413:
-            raise ExportTooLarge(self._endpoint, cause, quoted(message))
-        raise ExportRejected(self._endpoint, cause, quoted(message))
+            raise ExportTooLarge(self._endpoint, cause, message)
+        raise ExportRejected(self._endpoint, cause, message)
 
     def _unreachable(self, error: Exception, *, timed_out: bool) -> ExportError:
         if self._closed:
@@ -138,7 +140,7 @@ class HttpTransport:
         if timed_out:
             return ExportRetryable(self._endpoint, "timeout", f"no answer within {self._timeout_seconds:g} s")
         why = why_unreachable(error, self._peer, self._timeout_seconds)
-        return ExportRetryable(self._endpoint, why.cause, why.text)
+        return ExportRetryable(self._endpoint, why.cause, advised(why.cause, why.text, _cut(why.text)))
 
 
 def _read(response: requests.Response) -> bytes:
@@ -150,9 +152,14 @@ def _read(response: requests.Response) -> bytes:
 
 
 def _words(answer: bytes) -> str:
-    """What the receiver says: its ``google.rpc.Status``, else its text."""
+    """What the receiver says: its ``google.rpc.Status``, else its text; nothing where that is a page for a browser."""
     try:
         text = Status.FromString(answer).message
     except DecodeError:
         text = ""
-    return (text or answer.decode("utf-8", "replace")).strip()
+    text = (text or answer.decode("utf-8", "replace")).strip()
+    return "" if text.startswith("<") else text
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

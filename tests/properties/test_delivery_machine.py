@@ -317,7 +317,7 @@ class Delivery(RuleBasedStateMachine):
         if waits["values"][0] is None or waits["remnant"]["bases"][0] is None:
             life.is_exact = False
         else:
-            life.truth_ns = life.delivered_ns + waits["values"][0] - waits["remnant"]["bases"][0][2]
+            life.truth_ns = life.delivered_ns + max(0, waits["values"][0] - waits["remnant"]["bases"][0][2])
         return life
 
     def _first_look(self) -> None:
