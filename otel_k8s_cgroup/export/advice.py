@@ -41,7 +41,6 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"^HTTP 400.*(HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS)", _NO_TLS),
     (r"^HTTP (401|403)", _HEADERS),
     (r"^HTTP (404|405)", _PATH),
-    (r"^broken.*BadStatusLine '\\x15\\x03", _NO_TLS),
     (r"^broken.*BadStatusLine '\\x00\\x00", _NO_HTTP),
     (r"^broken.*SSLEOFError", "does it want otlp_client_certificate, or otlp_protocol grpc?"),
     (r"^broken.*RemoteDisconnected", f"{_NO_TLS}, or is it a gRPC port (otlp_protocol)?"),

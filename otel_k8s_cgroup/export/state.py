@@ -254,11 +254,13 @@ def _waiting(
 def _pod(value: object) -> Pod:
     if not isinstance(value, dict):
         raise ValueError("a pod of it is not as it should be")  # noqa: TRY004 as above
-    start_time = value.get("start_time")
     uid, name, namespace, node, cgroup_uid = (
         _text(value.get(field)) for field in ("uid", "name", "namespace", "node", "cgroup_uid")
     )
-    return Pod(uid, name, namespace, node, None if start_time is None else _text(start_time), cgroup_uid)
+    start_time, config_hash = (
+        None if value.get(field) is None else _text(value.get(field)) for field in ("start_time", "config_hash")
+    )
+    return Pod(uid, name, namespace, node, start_time, cgroup_uid, config_hash)
 
 
 def _value(value: object, is_double: bool) -> int | float | None:

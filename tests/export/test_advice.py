@@ -144,7 +144,7 @@ def test_grpc_to_a_server_that_has_no_such_service() -> None:
 @pytest.mark.parametrize(
     ("answer", "advice"),
     [
-        (b"\x15\x03\x01\x00\x02\x02\x16", "begin otlp_endpoint with https://"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "does otlp_endpoint mean https://?"),
         (
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
             "begin otlp_endpoint with https://",
