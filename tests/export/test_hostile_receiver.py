@@ -221,7 +221,7 @@ def test_a_fixed_limit_is_tried_ever_more_rarely(
     make_node: Callable[..., Node], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Larger requests are tried; what that costs is few refusals and no further line of the log."""
-    receiver = Small(12 * KIB)
+    receiver = Small(16 * KIB)
     node = make_node(receiver, pods=60)
     for _ in range(150):
         assert tick(node) is None
@@ -252,7 +252,7 @@ def test_own_metrics_have_a_request_of_their_own_where_there_is_no_room(
     """A receiver of small requests gets both, and nothing but the first refusal is said."""
     own = ExportMetricsServiceRequest()
     own.resource_metrics.add().resource.attributes.add(key="own" * 1000)
-    receiver = Small(6 * KIB)
+    receiver = Small(9 * KIB)
     node = make_node(receiver, pods=3, own_metrics=own.SerializeToString)
     for _ in range(3):
         assert tick(node) is None
