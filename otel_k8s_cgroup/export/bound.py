@@ -23,30 +23,35 @@ class RequestBound:
         self.bytes = most_bytes
         self._most_bytes = most_bytes
         self._accepted = 0
+        """Requests, since the bound changed."""
+        self._largest_bytes = 0
+        """Of a request that was accepted since a smaller one was refused."""
         self._trial = _FIRST_TRIAL
-        self._proven_bytes = 0
-        """On trial where it is above 0: the bound before, which requests were accepted under."""
         self._is_known = False
 
     def accepted(self, size: int) -> None:
         """The receiver has taken a request of ``size`` bytes."""
+        if self._largest_bytes and size > 1.25 * self._largest_bytes:
+            self._trial = _FIRST_TRIAL
+        self._largest_bytes = max(self._largest_bytes, size)
         if self.bytes == self._most_bytes:
             return
-        if self._proven_bytes and size > self._proven_bytes:
-            self._proven_bytes, self._trial = 0, _FIRST_TRIAL
         self._accepted += 1
         if self._accepted >= self._trial:
             self._accepted = 0
-            self._proven_bytes = self._proven_bytes or self.bytes
             self.bytes = min(self._most_bytes, 2 * self.bytes)
             self._is_known = self._is_known and self.bytes < self._most_bytes
 
     def refused(self, size: int) -> bool:
         """One of ``size`` bytes was too large. Whether that is news: not where a larger one was only tried."""
-        if self._proven_bytes:
-            self._trial = min(_LAST_TRIAL, 2 * self._trial)
         is_news = not self._is_known
         self._is_known = True
-        self._accepted = self._proven_bytes = 0
-        self.bytes = max(1, size // 2)
+        self._accepted = 0
+        if self._largest_bytes < size:
+            # Back to what is known to be taken, if that is not much less.
+            self._trial = min(_LAST_TRIAL, 2 * self._trial)
+            self.bytes = max(1, size // 2, self._largest_bytes)
+        else:
+            self._largest_bytes = 0
+            self.bytes = max(1, size // 2)
         return is_news
