@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING
 
 from bench.nodes import made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
-from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
-from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
+from otel_k8s_cgroup.cgroup.reader import CgroupReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.nodes import Node
-    from otel_k8s_cgroup.cgroup.locate import Hierarchy
     from otel_k8s_cgroup.errors import CgroupError
 
 _SOURCE = Path(__file__).with_name("read_limit.c")
@@ -52,11 +50,11 @@ def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
     if found != pods:
         raise RuntimeError(f"{found} of {pods} pods were read")
     paths = _open_paths(node.root)
-    files = [_files(cgroups.hierarchy, path) for path, _ in cgroups.found.values()]
+    files = [_files(cgroups, path) for path, _ in cgroups.found.values()]
 
     def read() -> None:
         for each in files:
-            each.read(_fail)
+            each.read(0, _fail)
 
     def look() -> None:
         cgroups.read(wanted, _fail)
@@ -90,15 +88,12 @@ def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
     }
 
 
-def _files(hierarchy: Hierarchy, path: str) -> V1Cgroup | V2Cgroup:
+def _files(cgroups: NodeCgroups, path: str) -> CgroupReader:
     """One pod's, open from here on."""
-    open_files = OpenFiles(1 << 20)
-    files = (
-        V2Cgroup(hierarchy.listed + path, open_files)
-        if hierarchy.version == 2
-        else V1Cgroup(hierarchy.cpu and hierarchy.cpu + path, hierarchy.memory and hierarchy.memory + path, open_files)
-    )
-    files.read(_fail)
+    mounts = cgroups.hierarchy.directories
+    directories = {controller: mount and mount + path for controller, mount in mounts.items()}
+    files = CgroupReader(cgroups.plan, directories, OpenFiles(1 << 20))
+    files.read(0, _fail)
     return files
 
 

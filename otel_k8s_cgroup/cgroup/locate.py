@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from otel_k8s_cgroup.errors import CgroupRootError
+from otel_k8s_cgroup.figures import V1_CONTROLLERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # What systemd allows in a unit's name (systemd.unit(5)), so that a path never has anything else.
 _UNIT = r"[A-Za-z0-9:_.\\@-]+"
@@ -74,20 +75,26 @@ def pod_uid(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """The mounted hierarchy; a directory is None where its controller is not there. On v2 both are the root."""
+    """The mounted hierarchy. ``directories`` has one for each controller, None where that is not mounted.
+
+    On v2 the one hierarchy is that of the controller ``""``.
+    """
 
     version: Literal[1, 2]
-    cpu: str | None
-    memory: str | None
+    directories: Mapping[str, str | None]
 
     @property
     def listed(self) -> str:
-        """The hierarchy in which pods are looked for."""
-        return self.cpu or self.memory or ""
+        """The hierarchy in which pods are looked for: the first that is mounted."""
+        return next(directory for directory in self.directories.values() if directory is not None)
 
 
-def detect(root: str) -> Hierarchy:
+def detect(root: str, controllers: Sequence[str] = V1_CONTROLLERS) -> Hierarchy:
     """What ``root`` is. The hybrid layout (v1 controllers, and a ``unified`` mount that holds none) is v1.
+
+    Args:
+        root: the mount of the hierarchy (v2), or the directory of the controllers' mounts (v1).
+        controllers: those that are wanted of v1, the one to look for pods in first.
 
     Raises:
         CgroupRootError: it is no cgroup root.
@@ -100,24 +107,24 @@ def detect(root: str) -> Hierarchy:
             f"cannot be read ({error.strerror}); cgroup_root must be the node's /sys/fs/cgroup, as mounted",
         ) from None
     if "cgroup.controllers" in names:
-        return Hierarchy(2, root, root)
+        return Hierarchy(2, {"": root})
 
-    def controller(wanted: str) -> str | None:
+    def mount(controller: str) -> str | None:
         # Mounted together they are one directory (`cpu,cpuacct`), often with a link for each.
         for name in sorted(names, key=len, reverse=True):
-            if wanted in name.split(",") and _is_mounted(f"{root}/{name}"):
+            if controller in name.split(",") and _is_mounted(f"{root}/{name}"):
                 return f"{root}/{name}"
         return None
 
-    cpu, memory = controller("cpuacct"), controller("memory")
-    if cpu is None and memory is None:
+    directories = {controller: mount(controller) for controller in controllers}
+    if not any(directories.values()):
         found = ", ".join(map(repr, names[:8])) or "nothing"
         raise CgroupRootError(
             root,
-            f"is no cgroup root: neither cgroup.controllers (v2) nor a mounted cpuacct or memory (v1) is there, "
-            f"but {found}; cgroup_root must be the node's /sys/fs/cgroup, as mounted",
+            f"is no cgroup root: neither cgroup.controllers (v2) nor a mounted {' or '.join(controllers)} (v1) is "
+            f"there, but {found}; cgroup_root must be the node's /sys/fs/cgroup, as mounted",
         )
-    return Hierarchy(1, cpu, memory)
+    return Hierarchy(1, directories)
 
 
 def _is_mounted(directory: str) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.directories import PodDirectories, PodDirectory
-from otel_k8s_cgroup.cgroup.files import INT64_MAX
+from otel_k8s_cgroup.cgroup.formats import INT64_MAX
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
-from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
-from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
+from otel_k8s_cgroup.cgroup.plan import Plan
+from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
+from otel_k8s_cgroup.figures import FIGURES
 from otel_k8s_cgroup.model import CgroupRoot, Look, Origin, Reading, Stats
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class _Tracked:
 
     __slots__ = ("directory", "files", "inode", "origin", "path", "previous_ns", "previous_stats", "uid")
 
-    def __init__(self, uid: str, path: str, directory: str, files: V1Cgroup | V2Cgroup, born_ns: int | None) -> None:
+    def __init__(self, uid: str, path: str, directory: str, files: CgroupReader, born_ns: int | None) -> None:
         self.uid = uid
         self.path = path
         self.directory = directory
@@ -45,7 +46,7 @@ class _Tracked:
             CgroupGone: the cgroup was removed, and perhaps made anew at the same path.
         """
         was_open = self.files.is_open
-        stats = self.files.read(report)
+        stats = Stats._make(self.files.read(now_ns, report))
         # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
         if self.inode is None or self.origin is None:
             self.inode = self._inode()
@@ -100,6 +101,7 @@ class NodeCgroups:
         self._open_files = open_files
         self._clock = clock
         self._hierarchy: Hierarchy | None = None
+        self._plans: dict[int, Plan] = {}
         self._directories: PodDirectories | None = None
         self._pods: Mapping[str, PodDirectory] = {}
         self._tracked: dict[str, _Tracked] = {}
@@ -116,6 +118,18 @@ class NodeCgroups:
         if self._hierarchy is None:
             self._hierarchy = detect(self.root)
         return self._hierarchy
+
+    @property
+    def plan(self) -> Plan:
+        """What is read of each cgroup.
+
+        Raises:
+            CgroupRootError: the root is no cgroup root (now).
+        """
+        version = self.hierarchy.version
+        if version not in self._plans:
+            self._plans[version] = Plan(FIGURES, version)
+        return self._plans[version]
 
     @property
     def found(self) -> dict[str, tuple[str, Origin | None]]:
@@ -222,15 +236,11 @@ class NodeCgroups:
 
     def _track(self, uid: str, pod: PodDirectory) -> _Tracked:
         hierarchy = self.hierarchy
-        files: V1Cgroup | V2Cgroup
-        if hierarchy.version == 2:
-            files = V2Cgroup(hierarchy.listed + pod.path, self._open_files)
-        else:
-            files = V1Cgroup(
-                hierarchy.cpu and hierarchy.cpu + pod.path,
-                hierarchy.memory and hierarchy.memory + pod.path,
-                self._open_files,
-            )
+        directories = {
+            controller: None if mount is None else mount + pod.path
+            for controller, mount in hierarchy.directories.items()
+        }
+        files = CgroupReader(self.plan, directories, self._open_files)
         self._tracked[uid] = tracked = _Tracked(uid, pod.path, hierarchy.listed + pod.path, files, pod.absent_ns)
         before = self._before.get(uid)
         if before is not None and before.path == pod.path and tracked.origin is None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cgroup.plan import Plan
+from otel_k8s_cgroup.cgroup.reader import CgroupReader
+from otel_k8s_cgroup.figures import FIGURES, V1_CONTROLLERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -14,6 +17,15 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Reading
 
 SECOND = 10**9
+
+
+PLANS = {1: Plan(FIGURES, 1), 2: Plan(FIGURES, 2)}
+
+
+def reader(version: int, directory: str) -> CgroupReader:
+    """Of the files in one directory, all controllers' of v1."""
+    directories: dict[str, str | None] = dict.fromkeys([""] if version == 2 else V1_CONTROLLERS, directory)
+    return CgroupReader(PLANS[version], directories, OpenFiles(100))
 
 
 class Clock:

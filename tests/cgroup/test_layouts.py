@@ -70,7 +70,8 @@ def test_v1_controllers_that_are_mounted_together(tmp_path: Path, together: str)
     for name in ("cpu", "cpuacct"):
         (tree.root / name).symlink_to(together)
     tree.make(SYSTEMD_POD)
-    assert detect(str(tree.root)) == Hierarchy(1, str(tree.root / together), str(tree.root / "memory"))
+    directories = {"cpuacct": str(tree.root / together), "memory": str(tree.root / "memory")}
+    assert detect(str(tree.root)) == Hierarchy(1, directories)
     assert Node(tree.root).read_well()[BURSTABLE].stats.cpu_usage_ns == 300_000
 
 

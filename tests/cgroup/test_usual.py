@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_k8s_cgroup.cgroup.files import OpenFiles
-from otel_k8s_cgroup.cgroup.v1 import V1Cgroup
-from otel_k8s_cgroup.cgroup.v2 import V2Cgroup
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone
 
+from .support import reader
+
 if TYPE_CHECKING:
-    from otel_k8s_cgroup.model import Stats
+    from otel_k8s_cgroup.cgroup.formats import Value
+    from otel_k8s_cgroup.cgroup.reader import CgroupReader
 
 V1 = {
     "cpuacct.usage": b"3000\n",
@@ -52,15 +52,10 @@ PIECES = st.sampled_from(
 )
 
 
-def cgroup(version: int, directory: str) -> V1Cgroup | V2Cgroup:
-    files = OpenFiles(100)
-    return V1Cgroup(directory, directory, files) if version == 1 else V2Cgroup(directory, files)
-
-
-def reading(files: V1Cgroup | V2Cgroup) -> tuple[Stats | None, list[str]]:
+def reading(files: CgroupReader) -> tuple[tuple[Value, ...] | None, list[str]]:
     reports: list[CgroupError] = []
     try:
-        return files.read(reports.append), [str(report) for report in reports]
+        return files.read(0, reports.append), [str(report) for report in reports]
     except CgroupGone:
         return None, []
 
@@ -75,15 +70,15 @@ def test_the_second_reading_of_anything_is_what_a_first_one_would_be(
     with tempfile.TemporaryDirectory() as directory:
         for name, content in contents.items():
             (Path(directory) / name).write_bytes(content)
-        kept = cgroup(version, directory)
+        kept = reader(version, directory)
         assert None not in (reading(kept)[0] or (None,))[:6]
         for name, content in contents.items():
             at = data.draw(st.integers(0, len(content)))
             cut = data.draw(st.integers(at, len(content)))
             if data.draw(st.booleans()):
                 (Path(directory) / name).write_bytes(content[:at] + data.draw(PIECES) + content[cut:])
-        assert reading(kept) == reading(cgroup(version, directory))
-        assert reading(kept) == reading(cgroup(version, directory))
+        assert reading(kept) == reading(reader(version, directory))
+        assert reading(kept) == reading(reader(version, directory))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +98,8 @@ def test_what_only_looks_as_usual_is_looked_at_closely(version: int, changed: di
     """Figures that run over from one file into the next, keys that stand twice, and ends that are missing."""
     for name, content in (V1 if version == 1 else V2).items():
         (tmp_path / name).write_bytes(content)
-    kept = cgroup(version, str(tmp_path))
+    kept = reader(version, str(tmp_path))
     reading(kept)
     for name, content in changed.items():
         (tmp_path / name).write_bytes(content)
-    assert reading(kept) == reading(cgroup(version, str(tmp_path)))
+    assert reading(kept) == reading(reader(version, str(tmp_path)))

@@ -1,0 +1,83 @@
+"""The table of figures: what a cgroup has, and where cgroup v2 and v1 have it.
+
+A figure is a value of the kernel's. Its name is the kernel's key with the unit. To add one, add a row (and a field of
+``model.Stats`` in the same place); ``cgroup.plan`` compiles what is read from the rows. What a schema sends of figures
+stands in ``metrics``.
+
+Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
+(5.2 stat file) and https://docs.kernel.org/admin-guide/cgroup-v1/cpuacct.html.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+
+NS_PER_US = 1000
+# ``cpuacct.stat`` counts in USER_HZ; the C library knows it (100 on every platform that Linux runs on today).
+NS_PER_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+class Format(Enum):
+    """How a file is written; ``cgroup.formats`` has a parser of each, which says what the keys are."""
+
+    SINGLE = "single value"
+    PAIR = "two values"
+    FLAT = "flat keyed"
+    NESTED = "nested keyed"
+    PRESSURE = "pressure"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place of a figure: a file, and in it a key."""
+
+    file: str
+    key: str = ""
+    """Empty where the file has one value."""
+    factor: int = 1
+    """What the kernel's value is multiplied by to have the figure's unit."""
+    controller: str = ""
+    """On v1 the hierarchy that the file is in; on v2 there is only one."""
+    format: Format = Format.FLAT
+    flat_key: str | None = None
+    """On v1, the key where ``memory.use_hierarchy`` is 0: there are no sums over descendants then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row. Of several sources the first counts that this kernel has; a version without any has no such figure."""
+
+    name: str
+    v2: tuple[Source, ...]
+    v1: tuple[Source, ...] = ()
+
+
+def _v2(file: str, key: str = "", factor: int = 1) -> tuple[Source, ...]:
+    return (Source(file, key, factor, format=Format.FLAT if key else Format.SINGLE),)
+
+
+def _cpuacct(file: str, ticks_key: str = "") -> tuple[Source, ...]:
+    exact = Source(file, controller="cpuacct", format=Format.SINGLE)
+    # Kernels before 4.7 have the kinds of CPU time in ticks only.
+    return (exact, Source("cpuacct.stat", ticks_key, NS_PER_TICK, "cpuacct")) if ticks_key else (exact,)
+
+
+def _memory(file: str, key: str = "", flat_key: str | None = None) -> tuple[Source, ...]:
+    return (Source(file, key, 1, "memory", Format.FLAT if key else Format.SINGLE, flat_key),)
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("cpu_usage_ns", _v2("cpu.stat", "usage_usec", NS_PER_US), _cpuacct("cpuacct.usage")),
+    Figure("cpu_system_ns", _v2("cpu.stat", "system_usec", NS_PER_US), _cpuacct("cpuacct.usage_sys", "system")),
+    Figure("cpu_user_ns", _v2("cpu.stat", "user_usec", NS_PER_US), _cpuacct("cpuacct.usage_user", "user")),
+    Figure("memory_usage_bytes", _v2("memory.current"), _memory("memory.usage_in_bytes")),
+    Figure("anon_bytes", _v2("memory.stat", "anon"), _memory("memory.stat", "total_rss", "rss")),
+    Figure("file_bytes", _v2("memory.stat", "file"), _memory("memory.stat", "total_cache", "cache")),
+    Figure("kernel_stack_bytes", _v2("memory.stat", "kernel_stack")),
+    Figure("pagetables_bytes", _v2("memory.stat", "pagetables")),
+)
+
+V1_CONTROLLERS = tuple(dict.fromkeys(source.controller for figure in FIGURES for source in figure.v1))
+"""The hierarchies that the rows name; pods are looked for in the first one that is mounted."""

@@ -1,0 +1,198 @@
+"""Rows of figures → what is read: a row adds a figure in any format; what is absent costs nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_k8s_cgroup.cgroup import formats
+from otel_k8s_cgroup.cgroup.files import OpenFiles
+from otel_k8s_cgroup.cgroup.plan import Plan
+from otel_k8s_cgroup.cgroup.reader import CgroupReader
+from otel_k8s_cgroup.errors import MalformedFile
+from otel_k8s_cgroup.figures import FIGURES, Figure, Format, Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from otel_k8s_cgroup.errors import CgroupError
+
+SECOND = 10**9
+
+# Lines of kernel 6.18, shortened.
+FILES = {
+    "pids.current": "7\n",
+    "pids.max": "max\n",
+    "cpu.max": "50000 100000\n",
+    "memory.stat": "anon 11\nfile 22\nkernel 99\nkernel_stack 33\n",
+    "io.stat": "8:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n253:1 rbytes=1 wbytes=0 rios=1 wios=0\n",
+    "cpu.pressure": "some avg10=1.50 avg60=0.20 avg300=0.00 total=1234\nfull avg10=0.00 avg60=0.00 avg300=0 total=5\n",
+}
+V2 = (
+    Source("pids.current", format=Format.SINGLE),
+    Source("pids.max", format=Format.SINGLE),
+    Source("cpu.max", "0", 1000, format=Format.PAIR),
+    Source("cpu.max", "1", format=Format.PAIR),
+    Source("memory.stat", "kernel_stack"),
+    Source("io.stat", "rbytes", format=Format.NESTED),
+    Source("cpu.pressure", "some total", 1000, format=Format.PRESSURE),
+    Source("cpu.pressure", "some avg10", format=Format.PRESSURE),
+)
+ROW = (7, None, 50_000_000, 100_000, 33, {"8:0": 4096, "253:1": 1}, 1_234_000, 1.5)
+TABLE = [Figure(f"figure_{number}", (source,)) for number, source in enumerate(V2)]
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    directory.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (directory / name).write_text(content)
+
+
+class Reading:
+    """A cgroup's readings, and the system calls of each."""
+
+    def __init__(self, table: list[Figure], directory: Path, version: Any = 2) -> None:
+        controllers = {source.controller for figure in table for source in figure.v1} if version == 1 else {""}
+        self.reader = CgroupReader(
+            Plan(table, version), dict.fromkeys(sorted(controllers), str(directory)), OpenFiles(100)
+        )
+        self.errors: list[CgroupError] = []
+        self.calls: Counter[str] = Counter()
+
+    def __call__(self, seconds: float = 0) -> tuple[object, ...]:
+        self.calls = Counter()
+
+        def count(_frame: FrameType, event: str, called: object) -> None:
+            if event == "c_call" and getattr(called, "__module__", None) == "posix":
+                self.calls[getattr(called, "__name__", "")] += 1
+
+        sys.setprofile(count)
+        try:
+            return self.reader.read(round(seconds * SECOND), self.errors.append)
+        finally:
+            sys.setprofile(None)
+
+
+def test_every_format_is_a_row_away(tmp_path: Path) -> None:
+    """The first reading and those that know the files' layout say the same, with one read a file."""
+    write(tmp_path, FILES)
+    reading = Reading(TABLE, tmp_path)
+    assert [reading() for _ in range(3)] == [ROW] * 3
+    assert reading.calls == {"pread": len(FILES)}
+    write(tmp_path, {"pids.max": "100\n"})
+    assert [reading() for _ in range(3)] == [(7, 100, *ROW[2:])] * 3
+    assert reading.errors == []
+    write(tmp_path, {"pids.max": "max\n", "io.stat": "8:0 rbytes=5000 wbytes=8192\n"})
+    assert [reading() for _ in range(3)] == [(*ROW[:5], {"8:0": 5000}, *ROW[6:])] * 3
+
+
+@pytest.mark.parametrize("number", range(len(V2)))
+def test_one_figure_alone(tmp_path: Path, number: int) -> None:
+    """A table of one row reads one file, and gives a row of one."""
+    write(tmp_path, FILES)
+    reading = Reading([TABLE[number]], tmp_path)
+    assert [reading() for _ in range(3)] == [(ROW[number],)] * 3
+    assert reading.calls["pread"] == 1
+
+
+def test_a_row_adds_a_figure_of_a_controller_of_its_own_on_v1(tmp_path: Path) -> None:
+    """The row says which hierarchy the file is in; nothing else knows the controller."""
+    write(tmp_path, {"pids.current": "7\n"})
+    table = [Figure("pids", (), (Source("pids.current", controller="pids", format=Format.SINGLE),))]
+    reading = Reading(table, tmp_path, 1)
+    assert [reading() for _ in range(2)] == [(7,)] * 2
+
+
+def test_what_was_never_there_costs_nothing_until_it_is_looked_for_again(tmp_path: Path) -> None:
+    """A file that this kernel or cgroup lacks: no call for it at the next reading, and found within a minute."""
+    write(tmp_path, {"pids.current": "7\n", "memory.stat": "anon 1\n"})
+    table = [TABLE[0], TABLE[4], *TABLE[5:]]
+    reading = Reading(table, tmp_path)
+    nothing = (7, None, None, None, None)
+    assert reading() == nothing
+    for second in (1, 30, 59):
+        assert reading(second) == nothing
+        assert reading.calls == {"pread": 2}
+    write(tmp_path, FILES)
+    assert reading(59.9) == nothing
+    assert reading(60) == (7, *ROW[4:])
+    assert reading(61) == (7, *ROW[4:])
+    assert reading.calls == {"pread": 4}
+    assert reading.errors == []
+
+
+def test_what_was_there_is_looked_for_at_each_reading(tmp_path: Path) -> None:
+    """A file or key that vanished may come back at once."""
+    write(tmp_path, FILES)
+    reading = Reading(TABLE, tmp_path)
+    assert reading() == ROW
+    for name in ("pids.current", "memory.stat", "io.stat"):
+        (tmp_path / name).write_text("")
+        reading()
+        reading()
+        write(tmp_path, FILES)
+        assert reading() == ROW
+        (tmp_path / name).rename(tmp_path / "aside")
+        reading.reader.close()
+        reading()
+        reading()
+        (tmp_path / "aside").rename(tmp_path / name)
+        assert reading() == ROW
+
+
+def test_the_next_source_counts_where_the_first_file_is_absent(tmp_path: Path) -> None:
+    """Not where it cannot be read: a counter must not change from one source to the other and back."""
+    table = [figure for figure in FIGURES if figure.name in ("cpu_system_ns", "cpu_user_ns")]
+    ticks = 10**9 // os.sysconf("SC_CLK_TCK")
+    write(tmp_path, {"cpuacct.stat": "user 7\nsystem 3\n"})
+    reading = Reading(table, tmp_path, 1)
+    assert [reading() for _ in range(2)] == [(3 * ticks, 7 * ticks)] * 2
+    assert reading.calls == {"pread": 1}
+    write(tmp_path, {"cpuacct.usage_sys": "5\n", "cpuacct.usage_user": "x\n"})
+    reading = Reading(table, tmp_path, 1)
+    assert [reading() for _ in range(2)] == [(5, None)] * 2
+    assert [type(error) for error in reading.errors] == [MalformedFile] * 2
+
+
+MALFORMED = [
+    (formats.pair, b"0", b"1 2 3\n"),
+    (formats.pair, b"1", b"1 x\n"),
+    (formats.pair, b"0", b"1 2"),
+    (formats.nested_keyed, b"rbytes", b"8:0 rbytes=-1\n"),
+    (formats.nested_keyed, b"rbytes", b"8:0 rbytes=1"),
+    (formats.pressure, b"some total", b"some avg10=0.00 total=1.5\n"),
+    (formats.pressure, b"some avg10", b"some avg10=nan total=1\n"),
+    (formats.pressure, b"some avg10", b"some avg10=0.00 total=1"),
+]
+
+
+@pytest.mark.parametrize(("parser", "key", "data"), MALFORMED)
+def test_a_malformed_line_is_reported_and_costs_its_value(parser: Any, key: bytes, data: bytes) -> None:
+    """None, never 0, and one line that names the file."""
+    errors: list[CgroupError] = []
+    assert parser(data, (key,), "/the/file", errors.append) == [None]
+    assert [str(error).startswith("/the/file: line ") for error in errors] == [True]
+
+
+@settings(deadline=None)
+@given(
+    data=st.one_of(st.binary(max_size=60), st.sampled_from(list(FILES.values())).map(str.encode)), cut=st.integers(0)
+)
+def test_no_bytes_do_harm(data: bytes, cut: int) -> None:
+    """Whatever stands there, each parser gives a value or None for each key, and raises nothing."""
+    for parser, keys in (
+        (formats.single, (b"",)),
+        (formats.pair, (b"0", b"1")),
+        (formats.flat_keyed, (b"anon", b"some")),
+        (formats.nested_keyed, (b"rbytes", b"wios")),
+        (formats.pressure, (b"some total", b"full avg10")),
+    ):
+        for content in (data, data[: cut % (len(data) + 1)]):
+            assert len(parser(content, keys, "file", lambda _error: None)) == len(keys)
