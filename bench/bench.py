@@ -30,6 +30,7 @@ from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
     exporter = Exporter(transport, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
     instruments = PodInstruments(ALUMET)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
-    getters = [figure.get for metric in ALUMET for figure in metric.figures]
+    figures = [point.figure for metric in ALUMET for point in metric.points]
     stages: dict[str, list[float]] = {"read": [], "collect": [], "deliver": [], "direct": [], "reference": []}
     offset_ns = time.time_ns() - time.monotonic_ns()
     points = 0
@@ -102,7 +103,8 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
                 exporter.delivery.deliver()
                 delivered = time.process_time_ns()
                 # What the SDK's part would cost without it.
-                rows = [[get(reading) for get in getters] for reading in readings]
+                table = Table(readings)
+                rows = list(zip(*map(table.column, figures), strict=True))
                 direct = time.process_time_ns()
                 took = read - begin, collected - read, delivered - collected, direct - delivered
                 laps = [lap + one for lap, one in zip(laps, took, strict=True)]

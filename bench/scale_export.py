@@ -11,9 +11,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from bench.sink import Sink
 from otel_k8s_cgroup.export import Exporter, open_transport
+from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, OtlpTarget, Pod, Reading, Stats
+from otel_k8s_cgroup.model import Origin, OtlpTarget, Pod, Reading
 
 if TYPE_CHECKING:
     import random
@@ -25,6 +26,7 @@ Compression = Literal["none", "gzip"]
 
 _EPOCH_NS = 1_795_000_000_000_000_000
 _PATIENCE_SECONDS = 60.0
+_TICK_NS = 5 * 10**9
 
 
 class Agent:
@@ -96,6 +98,7 @@ def _readings(number: int, rng: random.Random) -> Iterator[tuple[Pod, Reading]]:
     cores, memory = rng.lognormvariate(-4, 1.5), int(rng.lognormvariate(18.5, 1))
     usage_ns = int(cores * 3600e9)
     origin = Origin(born=False, mono_ns=0, stats=Stats())
+    before = Stats()
     for tick in itertools.count(1):
         used = cores * rng.uniform(0.5, 1.5)
         usage_ns += int(used * 5e6) * 1000  # the kernel's figures are whole microseconds
@@ -104,4 +107,5 @@ def _readings(number: int, rng: random.Random) -> Iterator[tuple[Pod, Reading]]:
         ]
         system_ns = usage_ns // 5000 * 1000
         stats = Stats(usage_ns, system_ns, usage_ns - system_ns, *pages)
-        yield pod, Reading(uid, path, origin, tick * 5_000_000_000, stats, used * 100, used * 20, used * 80)
+        yield pod, Reading(uid, path, origin, tick * _TICK_NS, stats, (tick - 1) * _TICK_NS, before)
+        before = stats

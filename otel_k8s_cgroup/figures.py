@@ -1,8 +1,8 @@
 """The table of figures: what a cgroup has, and where cgroup v2 and v1 have it.
 
-A figure is a value of the kernel's. Its name is the kernel's key with the unit. To add one, add a row (and a field of
-``model.Stats`` in the same place); ``cgroup.plan`` compiles what is read from the rows. What a schema sends of figures
-stands in ``metrics``.
+A figure is a value of the kernel's. Its name is the kernel's key with the unit. To add one, add a row: ``cgroup.plan``
+compiles what is read from the rows, and ``table`` makes a column of each. What a schema sends of figures stands in
+``metrics``.
 
 Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
 (5.2 stat file) and https://docs.kernel.org/admin-guide/cgroup-v1/cpuacct.html.
@@ -11,8 +11,13 @@ Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel
 from __future__ import annotations
 
 import os
+from collections import namedtuple
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NS_PER_US = 1000
 # ``cpuacct.stat`` counts in USER_HZ; the C library knows it (100 on every platform that Linux runs on today).
@@ -52,6 +57,17 @@ class Figure:
     name: str
     v2: tuple[Source, ...]
     v1: tuple[Source, ...] = ()
+    is_counter: bool = False
+    """Whether it only grows, from zero at the cgroup's birth on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A derived figure: ``scale`` × what a counter grew by ÷ the nanoseconds since the reading before."""
+
+    name: str
+    counter: str
+    scale: float
 
 
 def _v2(file: str, key: str = "", factor: int = 1) -> tuple[Source, ...]:
@@ -69,15 +85,41 @@ def _memory(file: str, key: str = "", flat_key: str | None = None) -> tuple[Sour
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("cpu_usage_ns", _v2("cpu.stat", "usage_usec", NS_PER_US), _cpuacct("cpuacct.usage")),
-    Figure("cpu_system_ns", _v2("cpu.stat", "system_usec", NS_PER_US), _cpuacct("cpuacct.usage_sys", "system")),
-    Figure("cpu_user_ns", _v2("cpu.stat", "user_usec", NS_PER_US), _cpuacct("cpuacct.usage_user", "user")),
+    Figure("cpu_usage_ns", _v2("cpu.stat", "usage_usec", NS_PER_US), _cpuacct("cpuacct.usage"), is_counter=True),
+    Figure(
+        "cpu_system_ns",
+        _v2("cpu.stat", "system_usec", NS_PER_US),
+        _cpuacct("cpuacct.usage_sys", "system"),
+        is_counter=True,
+    ),
+    Figure(
+        "cpu_user_ns",
+        _v2("cpu.stat", "user_usec", NS_PER_US),
+        _cpuacct("cpuacct.usage_user", "user"),
+        is_counter=True,
+    ),
     Figure("memory_usage_bytes", _v2("memory.current"), _memory("memory.usage_in_bytes")),
     Figure("anon_bytes", _v2("memory.stat", "anon"), _memory("memory.stat", "total_rss", "rss")),
     Figure("file_bytes", _v2("memory.stat", "file"), _memory("memory.stat", "total_cache", "cache")),
     Figure("kernel_stack_bytes", _v2("memory.stat", "kernel_stack")),
     Figure("pagetables_bytes", _v2("memory.stat", "pagetables")),
 )
+
+DERIVED: tuple[Rate, ...] = (
+    Rate("cpu_usage_percent", "cpu_usage_ns", 100.0),
+    Rate("cpu_system_percent", "cpu_system_ns", 100.0),
+    Rate("cpu_user_percent", "cpu_user_ns", 100.0),
+)
+"""Made of figures, a column at a time. A core used fully is 100 %."""
+
+
+def row_type(figures: Iterable[Figure]) -> Any:
+    """The tuple that one reading of ``figures`` is; a figure that the kernel does not have is None."""
+    names = [figure.name for figure in figures]
+    return namedtuple("Stats", names, defaults=[None] * len(names))  # type: ignore[misc]
+
+
+Stats = row_type(FIGURES)
 
 V1_CONTROLLERS = tuple(dict.fromkeys(source.controller for figure in FIGURES for source in figure.v1))
 """The hierarchies that the rows name; pods are looked for in the first one that is mounted."""

@@ -1,16 +1,9 @@
-"""The table of metrics. To add one, add a row (and, if the figure is new, a field of ``model.Stats``)."""
+"""The table of metrics: what a schema sends of figures. To add one, add a row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from operator import attrgetter
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from otel_k8s_cgroup.model import Reading
 
 
 class Instrument(Enum):
@@ -23,10 +16,11 @@ class Instrument(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One point of a metric: where its value is in a Reading, and the attribute that tells it from its siblings."""
+class Point:
+    """One point of a metric: its column in the tick's table, and the attribute that tells it from its siblings."""
 
-    get: Callable[[Reading], int | float | None]
+    figure: str
+    """Of ``figures.FIGURES``, or ``DERIVED``; a counter's is one that only grows."""
     kind: str | None = None
 
 
@@ -39,17 +33,15 @@ class Metric:
     unit: str
     description: str
     """The instrument's; it is not sent. The README says more."""
-    figures: tuple[Figure, ...]
+    points: tuple[Point, ...]
 
 
-def _kinds(total: str, system: str, user: str) -> tuple[Figure, ...]:
-    return tuple(
-        Figure(attrgetter(field), kind) for field, kind in ((total, "total"), (system, "system"), (user, "user"))
-    )
+def _kinds(total: str, system: str, user: str) -> tuple[Point, ...]:
+    return Point(total, "total"), Point(system, "system"), Point(user, "user")
 
 
-def _one(field: str) -> tuple[Figure, ...]:
-    return (Figure(attrgetter(field)),)
+def _one(figure: str) -> tuple[Point, ...]:
+    return (Point(figure),)
 
 
 ALUMET: tuple[Metric, ...] = (
@@ -58,7 +50,7 @@ ALUMET: tuple[Metric, ...] = (
         Instrument.COUNTER,
         "ns",
         "CPU time used; on cgroup v1 only kind total is exact",
-        _kinds("stats.cpu_usage_ns", "stats.cpu_system_ns", "stats.cpu_user_ns"),
+        _kinds("cpu_usage_ns", "cpu_system_ns", "cpu_user_ns"),
     ),
     Metric(
         "cpu_percent",
@@ -72,35 +64,35 @@ ALUMET: tuple[Metric, ...] = (
         Instrument.GAUGE_INT,
         "By",
         "Memory",
-        _one("stats.memory_usage_bytes"),
+        _one("memory_usage_bytes"),
     ),
     Metric(
         "cgroup_memory_anonymous",
         Instrument.GAUGE_INT,
         "By",
         "Anonymous memory",
-        _one("stats.anon_bytes"),
+        _one("anon_bytes"),
     ),
     Metric(
         "cgroup_memory_file",
         Instrument.GAUGE_INT,
         "By",
         "Page cache",
-        _one("stats.file_bytes"),
+        _one("file_bytes"),
     ),
     Metric(
         "cgroup_memory_kernel_stack",
         Instrument.GAUGE_INT,
         "By",
         "Kernel stacks",
-        _one("stats.kernel_stack_bytes"),
+        _one("kernel_stack_bytes"),
     ),
     Metric(
         "cgroup_memory_pagetables",
         Instrument.GAUGE_INT,
         "By",
         "Page tables",
-        _one("stats.pagetables_bytes"),
+        _one("pagetables_bytes"),
     ),
 )
 """Schema ``alumet``: Alumet's names and the meanings of its documentation until 2025, with one difference of today.

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Any, TypeAlias
+
+    Stats: TypeAlias = Any
+    """A named tuple of figures: ``figures.row_type``."""
 
 
 SERVICE_NAME = "otel-k8s-cgroup"
@@ -102,25 +106,6 @@ class Pod:
     its mirror's; the kubelet has no other uid of it than this one."""
 
 
-class Stats(NamedTuple):
-    """What one reading of a pod's cgroup says, in the same units for v1 and v2.
-
-    CPU: cumulative nanoseconds. Memory: bytes. A NamedTuple because one is made for every pod and tick, and a frozen
-    dataclass costs four times as much to make.
-    """
-
-    cpu_usage_ns: int | None = None
-    """v2 ``cpu.stat`` ``usage_usec`` × 1000; v1 ``cpuacct.usage``."""
-    cpu_system_ns: int | None = None
-    cpu_user_ns: int | None = None
-    memory_usage_bytes: int | None = None
-    """v2 ``memory.current``; v1 ``memory.usage_in_bytes``."""
-    anon_bytes: int | None = None
-    file_bytes: int | None = None
-    kernel_stack_bytes: int | None = None
-    pagetables_bytes: int | None = None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
     """From where a cgroup's CPU time counts: one object for each cgroup that was found, told apart by identity.
@@ -132,7 +117,7 @@ class Origin:
     born: bool
     mono_ns: int
     stats: Stats
-    """Its first reading; of one that was born, all counters are 0."""
+    """Its first reading; of one that was born, all counters are 0, and nothing else is there."""
     inode: int | None = None
     """Of its directory when it was first read: a cgroup that is made anew at the same path has another one. 0 where it
     could not be had."""
@@ -163,9 +148,9 @@ class Reading(NamedTuple):
     """Below the hierarchy's root, with its leading ``/``."""
     origin: Origin
     mono_ns: int
-    """When the CPU time was read, on the monotonic clock."""
+    """When it was read, on the monotonic clock."""
     stats: Stats
-    cpu_usage_percent: float | None
-    """100 × CPU time ÷ time since the reading before; one core used fully is 100. None at a first reading."""
-    cpu_system_percent: float | None
-    cpu_user_percent: float | None
+    before_ns: int
+    """When the reading before was; of one that was born, its origin. 0 where there was none."""
+    before: Stats
+    """The reading before; without figures where there was none."""

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,9 @@ def read_twice(
     cgroups.read(by_uid, lambda _error: None)
     wait(seconds)
     readings = [(by_uid[reading.cgroup_uid], reading) for reading in cgroups.read(by_uid, report)]
-    return sorted(readings, key=lambda each: (-(each[1].cpu_usage_percent or 0), each[0].namespace, each[0].name))
+    return sorted(
+        readings, key=lambda each: (-(_value(each[1], "cpu_usage_percent") or 0), each[0].namespace, each[0].name)
+    )
 
 
 def why_no_list(source: str, *, waited_seconds: float, failures: int) -> str:
@@ -50,7 +53,7 @@ def as_object(pod: Pod, reading: Reading) -> Mapping[str, object]:
     figures: dict[str, object] = {}
     for metric in ALUMET:
         name = metric.name.removesuffix("_delta")
-        values = {figure.kind: value for figure in metric.figures if (value := figure.get(reading)) is not None}
+        values = {point.kind: value for point in metric.points if (value := _value(reading, point.figure)) is not None}
         if values:
             # A metric of one figure is that figure; one of several kinds is an object of them.
             figures[name] = values.get(None, values)
@@ -80,7 +83,7 @@ def print_table(readings: Sequence[tuple[Pod, Reading]], out: TextIO) -> None:
         (
             _plain(pod.namespace),
             _plain(pod.name),
-            _or_dash(reading.cpu_usage_percent, "{:.1f}".format),
+            _or_dash(_value(reading, "cpu_usage_percent"), "{:.1f}".format),
             _or_dash(reading.stats.cpu_usage_ns, lambda ns: f"{ns / 1e9:.2f} s"),
             _or_dash(reading.stats.memory_usage_bytes, human_bytes),
             _or_dash(reading.stats.anon_bytes, human_bytes),
@@ -102,6 +105,10 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def _value(reading: Reading, figure: str) -> float | None:
+    return Table((reading,)).column(figure)[0]
 
 
 def _or_dash(value: float | None, show: Callable[[float], str]) -> str:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, Reading, Stats
+from otel_k8s_cgroup.model import Origin, Reading
 
 
 def reading(number: int) -> Reading:
-    """Every third pod has no memory figures, every fifth no CPU time of its kinds and no percentages."""
+    """Every third pod has no memory figures, every fifth no CPU time of its kinds; each uses 1, 2 and 3 ns of 400."""
     kinds = (None, None) if number % 5 == 0 else (number + 2, number + 3)
     memory = (None,) * 5 if number % 3 == 0 else tuple(range(number + 4, number + 9))
     stats = Stats(number + 1, *kinds, *memory)
-    percent = (None, None, None) if number % 5 == 0 else (number + 0.25, number + 0.5, number + 0.75)
-    return Reading(f"uid-{number}", "/", Origin(False, 0, stats), 0, stats, *percent)
+    return Reading(f"uid-{number}", "/", Origin(False, 0, stats), 500, stats, 100, Stats(number, number, number))
+
+
+def row(number: int) -> tuple[int | float | None, ...]:
+    """What it comes to, point by point."""
+    *_, stats, _, _ = reading(number)
+    percent = (0.25, *((None, None) if number % 5 == 0 else (0.5, 0.75)))
+    return (*stats[:3], *percent, *stats[3:])
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 5), (127, 128, 129), (700, 3, 400)])
@@ -23,6 +30,5 @@ def test_each_row_has_its_own_readings_values(sizes: tuple[int, ...]) -> None:
     """In their order, whatever stood in the same places at the collect before, and absent where it is absent."""
     instruments = PodInstruments(ALUMET)
     for size in sizes:
-        readings = [reading(size * 10_000 + number) for number in range(size)]
-        rows = instruments.collect(readings)
-        assert rows == [[figure.get(each) for metric in ALUMET for figure in metric.figures] for each in readings]
+        numbers = [size * 10_000 + number for number in range(size)]
+        assert instruments.collect([reading(number) for number in numbers]) == [row(number) for number in numbers]

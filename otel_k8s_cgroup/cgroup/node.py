@@ -12,15 +12,15 @@ from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES
-from otel_k8s_cgroup.model import CgroupRoot, Look, Origin, Reading, Stats
+from otel_k8s_cgroup.figures import FIGURES, row_type
+from otel_k8s_cgroup.model import CgroupRoot, Look, Origin, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from otel_k8s_cgroup.cgroup.files import OpenFiles
-
-_ZERO = Stats(0, 0, 0)
+    from otel_k8s_cgroup.figures import Figure
+    from otel_k8s_cgroup.model import Stats
 
 
 class _Tracked:
@@ -28,16 +28,17 @@ class _Tracked:
 
     __slots__ = ("directory", "files", "inode", "origin", "path", "previous_ns", "previous_stats", "uid")
 
-    def __init__(self, uid: str, path: str, directory: str, files: CgroupReader, born_ns: int | None) -> None:
+    def __init__(self, uid: str, pod: PodDirectory, mount: str, files: CgroupReader, before: Stats) -> None:
+        born_ns = pod.absent_ns
         self.uid = uid
-        self.path = path
-        self.directory = directory
+        self.path = pod.path
+        self.directory = mount + pod.path
         self.files = files
         self.inode: int | None = None
         """Of the directory, at its first reading."""
-        self.origin = None if born_ns is None else Origin(True, born_ns, _ZERO)
+        self.origin = None if born_ns is None else Origin(True, born_ns, before)
         self.previous_ns = born_ns or 0
-        self.previous_stats = Stats() if born_ns is None else _ZERO
+        self.previous_stats = before
 
     def read(self, now_ns: int, report: Callable[[CgroupError], None]) -> Reading:
         """One reading.
@@ -46,7 +47,7 @@ class _Tracked:
             CgroupGone: the cgroup was removed, and perhaps made anew at the same path.
         """
         was_open = self.files.is_open
-        stats = Stats._make(self.files.read(now_ns, report))
+        stats: Stats = self.previous_stats._make(self.files.read(now_ns, report))
         # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
         if self.inode is None or self.origin is None:
             self.inode = self._inode()
@@ -57,34 +58,18 @@ class _Tracked:
         elif not was_open and 0 not in (self.inode, inode := self._inode()) and inode != self.inode:
             # An open file belongs to the cgroup that it was opened in; one that was opened just now may be another's.
             raise CgroupGone(self.directory)
-        elapsed_ns = now_ns - self.previous_ns
-        was = self.previous_stats
-        self.previous_ns, self.previous_stats = now_ns, stats
         # _make, not Reading(): half of what it costs.
-        return Reading._make(
-            (
-                self.uid,
-                self.path,
-                self.origin,
-                now_ns,
-                stats,
-                _percent(was[0], stats[0], elapsed_ns),
-                _percent(was[1], stats[1], elapsed_ns),
-                _percent(was[2], stats[2], elapsed_ns),
-            )
+        reading = Reading._make(
+            (self.uid, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats)
         )
+        self.previous_ns, self.previous_stats = now_ns, stats
+        return reading
 
     def _inode(self) -> int:
         try:
             return os.stat(self.directory).st_ino & INT64_MAX
         except OSError:
             return 0
-
-
-def _percent(was_ns: int | None, is_ns: int | None, elapsed_ns: int) -> float | None:
-    if was_ns is None or is_ns is None or is_ns < was_ns or elapsed_ns <= 0:
-        return None
-    return 100.0 * (is_ns - was_ns) / elapsed_ns
 
 
 class NodeCgroups:
@@ -94,14 +79,23 @@ class NodeCgroups:
         root: the mount of the hierarchy (v2), or the directory of the controllers' mounts (v1).
         open_files: the bound on descriptors that stay open.
         clock: monotonic nanoseconds.
+        figures: what is read of each.
     """
 
-    def __init__(self, root: str, *, open_files: OpenFiles, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, root: str, *, open_files: OpenFiles, clock: Callable[[], int], figures: Sequence[Figure] = FIGURES
+    ) -> None:
         self.root = root.rstrip("/") or "/"
         self._open_files = open_files
         self._clock = clock
         self._hierarchy: Hierarchy | None = None
+        self._figures = figures
         self._plans: dict[int, Plan] = {}
+        stats = row_type(figures)
+        self._nothing: Stats = stats()
+        """Before a first reading."""
+        self._zero: Stats = stats(**{figure.name: 0 for figure in figures if figure.is_counter})
+        """Before the first reading of what was born."""
         self._directories: PodDirectories | None = None
         self._pods: Mapping[str, PodDirectory] = {}
         self._tracked: dict[str, _Tracked] = {}
@@ -128,7 +122,7 @@ class NodeCgroups:
         """
         version = self.hierarchy.version
         if version not in self._plans:
-            self._plans[version] = Plan(FIGURES, version)
+            self._plans[version] = Plan(self._figures, version)
         return self._plans[version]
 
     @property
@@ -241,10 +235,11 @@ class NodeCgroups:
             for controller, mount in hierarchy.directories.items()
         }
         files = CgroupReader(self.plan, directories, self._open_files)
-        self._tracked[uid] = tracked = _Tracked(uid, pod.path, hierarchy.listed + pod.path, files, pod.absent_ns)
-        before = self._before.get(uid)
-        if before is not None and before.path == pod.path and tracked.origin is None:
-            tracked.origin, tracked.previous_ns = before.origin, before.previous_ns
+        before = self._nothing if pod.absent_ns is None else self._zero
+        self._tracked[uid] = tracked = _Tracked(uid, pod, hierarchy.listed, files, before)
+        lost = self._before.get(uid)
+        if lost is not None and lost.path == pod.path and tracked.origin is None:
+            tracked.origin, tracked.previous_ns = lost.origin, lost.previous_ns
         return tracked
 
     def _forget(self, tracked: _Tracked) -> None:

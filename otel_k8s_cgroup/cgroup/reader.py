@@ -63,7 +63,7 @@ class CgroupReader:
     @property
     def is_open(self) -> bool:
         """Whether a descriptor of the last reading is held, and with it the cgroup that was read then."""
-        return any(
+        return self._usual is not None or any(
             file is not None and file.fd >= 0
             for planned, file in zip(self._plan.files, self._files, strict=True)
             if planned.controller == self._first

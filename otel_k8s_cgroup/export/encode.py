@@ -66,7 +66,7 @@ class Column(NamedTuple):
 def columns_of(metrics: Sequence[Metric], prefix: str, suffix: str) -> tuple[Column, ...]:
     """The columns of a table, whose metrics' names get ``prefix`` and ``suffix``."""
     return tuple(
-        Column(metric, f"{prefix}{metric.name}{suffix}", figure.kind) for metric in metrics for figure in metric.figures
+        Column(metric, f"{prefix}{metric.name}{suffix}", point.kind) for metric in metrics for point in metric.points
     )
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.metrics import Instrument
-from otel_k8s_cgroup.model import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otel_k8s_cgroup.export.encode import PodEncoder
-    from otel_k8s_cgroup.metrics import Figure, Metric
+    from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Origin, Pod
 
 
@@ -121,15 +120,14 @@ class Ledger:
     """Makes deltas, by the table of metrics."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
-        columns = [(metric, figure) for metric in metrics for figure in metric.figures]
-        self._counters: list[tuple[int, Figure]] = [
-            (column, figure)
-            for column, (metric, figure) in enumerate(columns)
+        columns = [(metric, point) for metric in metrics for point in metric.points]
+        self._counters: list[tuple[int, str]] = [
+            (column, point.figure)
+            for column, (metric, point) in enumerate(columns)
             if metric.instrument is Instrument.COUNTER
         ]
-        names = tuple(
-            metric.name if figure.kind is None else f"{metric.name} {figure.kind}" for metric, figure in columns
-        )
+        """Each one's column and figure."""
+        names = tuple(metric.name if point.kind is None else f"{metric.name} {point.kind}" for metric, point in columns)
         self.names = Names(
             tuple(names[column] for column, _ in self._counters),
             names,
@@ -148,10 +146,9 @@ class Ledger:
         mono_ns, unix_ns = origin.mono_ns, max(0, origin.mono_ns + wall_offset_ns)
         if mono_ns < not_before[0]:
             mono_ns, unix_ns = not_before
-        first = Reading("", "", origin, origin.mono_ns, origin.stats, None, None, None)
         return tuple(
             Base(mono_ns, unix_ns, value) if isinstance(value, int) else None
-            for value in (figure.get(first) for _, figure in self._counters)
+            for value in (getattr(origin.stats, figure, None) for _, figure in self._counters)
         )
 
     def from_zero(self, mono_ns: int, unix_ns: int) -> Bases:

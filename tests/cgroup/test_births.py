@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_k8s_cgroup.errors import CgroupReadError, CgroupRootError
-from otel_k8s_cgroup.model import Stats
+from otel_k8s_cgroup.figures import Stats
+from otel_k8s_cgroup.table import Table
 
 from .layouts import BURSTABLE, GUARANTEED, STATIC
 from .support import SECOND, Node
@@ -27,7 +28,8 @@ def path(uid: str) -> str:
 
 
 def percents(reading: Reading) -> tuple[float | None, float | None, float | None]:
-    return reading.cpu_usage_percent, reading.cpu_system_percent, reading.cpu_user_percent
+    usage, system, user = (Table([reading]).column(f"cpu_{kind}_percent")[0] for kind in ("usage", "system", "user"))
+    return usage, system, user
 
 
 @pytest.fixture(params=[1, 2])

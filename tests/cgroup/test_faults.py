@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_k8s_cgroup.errors import CgroupReadError
-from otel_k8s_cgroup.model import Stats
+from otel_k8s_cgroup.figures import Stats
 
 from .layouts import BURSTABLE, GUARANTEED
 from .support import Node

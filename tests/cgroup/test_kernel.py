@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import detect
-from otel_k8s_cgroup.model import Stats
+from otel_k8s_cgroup.figures import Stats
 
 from .layouts import BURSTABLE, GUARANTEED
 from .support import Node

@@ -9,7 +9,7 @@ import pytest
 from otel_k8s_cgroup.cgroup import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.locate import pod_uid
 from otel_k8s_cgroup.errors import CgroupRootError
-from otel_k8s_cgroup.model import Stats
+from otel_k8s_cgroup.figures import Stats
 
 from .layouts import BURSTABLE, GUARANTEED, HEX, LAYOUTS, STATIC, Layout
 from .support import Node

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_k8s_cgroup.errors import CgroupRootError
-from otel_k8s_cgroup.model import Stats
+from otel_k8s_cgroup.figures import Stats
 from tests.fakes.node import DirectReceiver
 from tests.fakes.node import Node as WholeNode
 

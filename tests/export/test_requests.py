@@ -12,9 +12,10 @@ from otel_k8s_cgroup.export.bound import REQUEST_BYTES
 from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
 from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.export.transport import Receipt
+from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, Pod, Reading, Stats
+from otel_k8s_cgroup.model import Origin, Pod, Reading
 from tests.otlp import points
 
 SECOND = 10**9
@@ -55,9 +56,9 @@ def export(
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
     origins = [Origin(True, SECOND, Stats(0, 0, 0)) for _ in known]
     for tick in range(2, ticks + 2):
-        stats = Stats(tick * 30, tick * 10, tick * 20, 4, 5, 6, 7, 8)
+        before, stats = (Stats(n * 30, n * 10, n * 20, 4, 5, 6, 7, 8) for n in (tick - 1, tick))
         readings = [
-            (pod, Reading(pod.uid, f"/kubepods/{pod.uid}", origin, tick * SECOND, stats, 3.0, 1.0, 2.0))
+            (pod, Reading(pod.uid, f"/kubepods/{pod.uid}", origin, tick * SECOND, stats, tick * SECOND - 1000, before))
             for pod, origin in zip(known, origins, strict=True)
         ]
         exporter.put(readings, instruments.collect([reading for _, reading in readings]), 0)
