@@ -116,7 +116,7 @@ DERIVED: tuple[Rate, ...] = (
 def row_type(figures: Iterable[Figure]) -> Any:
     """The tuple that one reading of ``figures`` is; a figure that the kernel does not have is None."""
     names = [figure.name for figure in figures]
-    return namedtuple("Stats", names, defaults=[None] * len(names))  # type: ignore[misc]
+    return namedtuple("Stats", names, defaults=[None] * len(names))
 
 
 Stats = row_type(FIGURES)
