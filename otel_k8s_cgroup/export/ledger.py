@@ -10,7 +10,7 @@ time) and #resets-and-gaps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_k8s_cgroup.metrics import Instrument
 
@@ -133,7 +133,8 @@ class Ledger:
             names,
             tuple(metric.instrument is Instrument.GAUGE_DOUBLE for metric, _ in columns),
         )
-        self._first = self._counters[0][0] if self._counters else None
+        self._columns = [column for column, _ in self._counters]
+        self._first = self._columns[0] if self._columns else None
 
     def start(self, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int] = (0, 0)) -> Bases:
         """Where the counters of a cgroup begin that nothing was delivered of.
@@ -162,25 +163,28 @@ class Ledger:
 
     def step(self, delivered: Bases, entry: Entry) -> tuple[Step, Bases]:
         """What ``entry`` sends after ``delivered``, and what is delivered once it has arrived."""
-        values = list(entry.values)
+        values = [*entry.values]
         starts: list[int] = []
         after: list[Base | None] = []
         mono_ns, unix_ns = entry.mono_ns, entry.unix_ns
-        for (column, _), base in zip(self._counters, delivered, strict=True):
-            value = values[column]
-            if not isinstance(value, int):
+        began_ns, start = -1, 0
+        for column, base in zip(self._columns, delivered, strict=True):
+            value: Any = values[column]
+            if value is None:
                 # Not read this time: the next delta begins where this one would have.
                 after.append(base)
                 starts.append(0)
                 continue
-            after.append(Base(mono_ns, unix_ns, value))
+            after.append(Base._make((mono_ns, unix_ns, value)))
             if base is None or value < base.value or mono_ns <= base.mono_ns:
                 # A first value, one that went down, or a baseline's own reading: from here on it counts.
                 values[column] = None
                 starts.append(0)
             else:
                 values[column] = value - base.value
-                starts.append(_start_unix_ns(base, entry))
+                if began_ns != base.mono_ns:  # counters nearly always begin together
+                    began_ns, start = base.mono_ns, _start_unix_ns(base, entry)
+                starts.append(start)
         return Step(unix_ns, values, starts), tuple(after)
 
 
