@@ -127,6 +127,10 @@ class ApiClient:
         with self._lock:
             return dict(self._counts)
 
+    def named(self, path: str) -> str:
+        """The URL of ``path`` and the setting that it is from, for messages: another server may answer there."""
+        return f"{self.base_url}{path} ({self._server.setting})"
+
     @contextlib.contextmanager
     def body(self, path: str, params: Mapping[str, str], needs: Permission) -> Iterator[Iterator[bytes]]:
         """An answer, begun once this is entered: its bytes as they come.

@@ -180,7 +180,7 @@ class KubeletPods:
 
     def list(self, store: PodStore) -> None:
         with self._kubelet.body("/pods", {}, KUBELET_PODS) as chunks:
-            store.replace(split_pods(chunks, self._kubelet.base_url + "/pods", store.skip))
+            store.replace(split_pods(chunks, self._kubelet.named("/pods"), store.skip))
 
     def follow(self, store: PodStore) -> None:  # noqa: ARG002 - a Source's; there is nothing to put in between two lists
         self._wait(self._poll_seconds)

@@ -195,7 +195,7 @@ class ApiPods:
 
     def _objects(self, query: Mapping[str, str], store: PodStore) -> Iterator[bytes]:
         """What the list has, pod by pod."""
-        where = self.client.base_url + PODS
+        where = self.client.named(PODS)
         of_node = _of(store.node)
         params = dict(query) | of_node
         for _ in range(_MAX_PAGES):

@@ -97,7 +97,7 @@ def server_tls(ca: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
 def listed(api: ApiClient) -> list[bytes]:
     """One list, its pods as they were written."""
     with api.body(PODS, {}, LIST) as chunks:
-        return list(split_pods(chunks, api.base_url + PODS, lambda _error: None))
+        return list(split_pods(chunks, api.named(PODS), lambda _error: None))
 
 
 def get(api: ApiClient) -> list[bytes]:

@@ -343,7 +343,7 @@ def test_a_compressed_answer_is_bounded_by_what_it_unpacks_to(api: KubeApi) -> N
 def test_an_answer_that_is_no_json(api: KubeApi, content: bytes) -> None:
     """One error of one line, whatever it is."""
     api.on("list", body(content))
-    with pytest.raises(MalformedObject, match=r"not JSON|not a PodList") as caught:
+    with pytest.raises(MalformedObject, match=r"\(k8s_api_url\): (not JSON|not a PodList)") as caught:
         get(client(api.url))
     assert str(caught.value).isprintable()
 

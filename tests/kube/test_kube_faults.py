@@ -41,6 +41,16 @@ HALF_OPEN = WatchTimes(watch_seconds=0, grace_seconds=-0.9, start_seconds=0)
 # --- the API server is not well ---
 
 
+def test_another_server_at_the_start(watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture) -> None:
+    """What answers 200 and is no API: the setting that leads there is named."""
+    with KubeApi() as api:
+        api.always("list", lambda exchange: exchange.answer(200, b"welcome"))
+        waits.hold()
+        watch(client=client(api.url))
+        waits.reached(1)
+    assert "/api/v1/pods (k8s_api_url): not JSON" in caplog.text
+
+
 def test_down_at_the_start(watch: Watch, waits: Waits, caplog: pytest.LogCaptureFixture) -> None:
     """Waits, says so once with the way out, and once that it works; no pods until then."""
     with KubeApi() as api:
