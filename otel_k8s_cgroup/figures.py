@@ -121,5 +121,7 @@ def row_type(figures: Iterable[Figure]) -> Any:
 
 Stats = row_type(FIGURES)
 
-V1_CONTROLLERS = tuple(dict.fromkeys(source.controller for figure in FIGURES for source in figure.v1))
-"""The hierarchies that the rows name; pods are looked for in the first one that is mounted."""
+
+def v1_controllers(figures: Iterable[Figure]) -> tuple[str, ...]:
+    """The hierarchies that the rows name; pods are looked for in the first one that is mounted."""
+    return tuple(dict.fromkeys(source.controller for figure in figures for source in figure.v1))

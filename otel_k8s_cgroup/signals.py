@@ -47,6 +47,33 @@ class StopSignals:
         return 0.0 if self._came_at is None else time.monotonic() - self._came_at
 
 
+class StopFlag:
+    """As an Event that is only set, once or more often; a signal's handler may do so while its own thread waits.
+
+    Any thread may set it, one waits. (An Event's own lock would be waited for by the handler that interrupts it.)
+    """
+
+    def __init__(self) -> None:
+        self._set: SimpleQueue[None] = SimpleQueue()
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        self._set.put(None)
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is set, after so many seconds at most."""
+        if not self._is_set:
+            try:
+                self._set.get(timeout=seconds)
+            except Empty:
+                return self._is_set
+        return True
+
+
 def as_before() -> None:
     """Each of the signals ends this process again, as it does any other."""
     for number in STOPPING:

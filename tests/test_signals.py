@@ -53,3 +53,33 @@ def test_a_signal_at_any_step_of_the_wait() -> None:
         [sys.executable, "-c", AT_EVERY_STEP], check=True, timeout=PATIENCE_SECONDS, capture_output=True, text=True
     )
     assert int(done.stdout) >= 2
+
+
+FLAG_AT_EVERY_STEP = """
+import signal, sys
+from otel_k8s_cgroup.signals import StopFlag
+
+for step in range(1, 40):
+    stop, left = StopFlag(), step
+    signal.signal(signal.SIGHUP, lambda *_: stop.set())
+
+    def count(*_):
+        global left
+        left -= 1
+        if left in (0, -3):
+            signal.raise_signal(signal.SIGHUP)
+
+    sys.setprofile(count)
+    stop.wait(0.05)
+    sys.setprofile(None)
+    signal.raise_signal(signal.SIGHUP)
+    assert stop.wait(60) and stop.is_set()
+print("done")
+"""
+
+
+def test_a_flag_that_a_handler_sets_at_any_step_of_the_wait() -> None:
+    """Twice in a row, too, as when a terminal is closed: an Event would wait for its own lock for ever."""
+    with started([sys.executable, "-c", FLAG_AT_EVERY_STEP]) as program:
+        assert program.wait(PATIENCE_SECONDS) == 0
+    assert program.output == "done\n"

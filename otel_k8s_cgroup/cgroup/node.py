@@ -12,7 +12,7 @@ from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES, row_type
+from otel_k8s_cgroup.figures import FIGURES, row_type, v1_controllers
 from otel_k8s_cgroup.model import CgroupRoot, Look, Origin, Reading
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class NodeCgroups:
             CgroupRootError: it is no cgroup root (now).
         """
         if self._hierarchy is None:
-            self._hierarchy = detect(self.root)
+            self._hierarchy = detect(self.root, v1_controllers(self._figures))
         return self._hierarchy
 
     @property

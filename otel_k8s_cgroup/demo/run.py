@@ -8,7 +8,6 @@ import secrets
 import signal
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from otel_k8s_cgroup.demo.simulated import SimulatedTree
 from otel_k8s_cgroup.demo.store import PointStore
 from otel_k8s_cgroup.demo.views import JsonLines, Progress
 from otel_k8s_cgroup.errors import CgroupRootError, ExporterError
+from otel_k8s_cgroup.signals import STOPPING, StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def run_demo(
         exporter_command: what runs the exporter, without settings.
     """
     err = err or sys.stderr
-    stop = threading.Event()
+    stop = StopFlag()
     try:
         with (
             _stopped_by_signals(stop),
@@ -108,7 +108,7 @@ def _say(err: TextIO, exit_code: int, message: str) -> int:
     return exit_code
 
 
-def _view(as_json: bool, out: TextIO, err: TextIO, stop: threading.Event) -> View:
+def _view(as_json: bool, out: TextIO, err: TextIO, stop: StopFlag) -> View:
     if as_json:
         return JsonLines(out, err, stop)
     from otel_k8s_cgroup.demo.table import table_view  # noqa: PLC0415 - rich is an extra
@@ -119,9 +119,7 @@ def _view(as_json: bool, out: TextIO, err: TextIO, stop: threading.Event) -> Vie
 class _Demo:
     """One run of the pipeline around a tree whose first pods are there."""
 
-    def __init__(
-        self, tree: PodTree, work_dir: Path, view: View, stop: threading.Event, duration_seconds: float
-    ) -> None:
+    def __init__(self, tree: PodTree, work_dir: Path, view: View, stop: StopFlag, duration_seconds: float) -> None:
         self._tree = tree
         self._work_dir = work_dir
         self._view = view
@@ -293,13 +291,13 @@ def _started(tree: PodTree, pods: Sequence[DemoPod]) -> PodTree:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+def _stopped_by_signals(stop: StopFlag) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP (the terminal is gone) set ``stop``, so that everything is removed again."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, on_signal) for number in STOPPING}
     try:
         yield
     finally:

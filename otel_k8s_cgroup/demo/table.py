@@ -18,13 +18,13 @@ from rich.text import Text
 from otel_k8s_cgroup.demo.views import LineWriter, View
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from otel_k8s_cgroup.demo.receiver import Point
     from otel_k8s_cgroup.demo.store import PodRow
     from otel_k8s_cgroup.demo.views import Progress
+    from otel_k8s_cgroup.signals import StopFlag
 
 _BAR_CELLS = 8
 _SPARK_CELLS = 12
@@ -195,7 +195,7 @@ class LiveTable:
 class PlainTable:
     """Writes the table as plain text every 10 s and at the end, without control codes."""
 
-    def __init__(self, out: TextIO, stop: threading.Event) -> None:
+    def __init__(self, out: TextIO, stop: StopFlag) -> None:
         self._writer = LineWriter(out, stop)
         self._encoding = getattr(out, "encoding", None) or "utf-8"  # a StringIO has none
         self._signs = signs_for(self._encoding)
@@ -231,7 +231,7 @@ class PlainTable:
             self._writer.write(line.rstrip())
 
 
-def table_view(out: TextIO, stop: threading.Event) -> View:
+def table_view(out: TextIO, stop: StopFlag) -> View:
     """The view for where ``out`` leads."""
     console = Console(file=out)
     if console.is_terminal and not console.is_dumb_terminal:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 from otel_k8s_cgroup.errors import ExporterError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
     from typing import TextIO
 
     from otel_k8s_cgroup.demo.receiver import Point
     from otel_k8s_cgroup.demo.store import PodRow
+    from otel_k8s_cgroup.signals import StopFlag
 
 # Once the demo is to stop, a reader of its output that takes nothing is waited for so long.
 _PATIENCE_SECONDS = 1.0
@@ -72,7 +72,7 @@ class LineWriter:
     the demo waiting until ``stop`` is set.
     """
 
-    def __init__(self, out: TextIO, stop: threading.Event) -> None:
+    def __init__(self, out: TextIO, stop: StopFlag) -> None:
         self._out = out
         self._stop = stop
         self._gone = False
@@ -131,7 +131,7 @@ class JsonLines:
     The exporter's own points wait for the first point of a pod, which is what a user looks for.
     """
 
-    def __init__(self, out: TextIO, err: TextIO, stop: threading.Event) -> None:
+    def __init__(self, out: TextIO, err: TextIO, stop: StopFlag) -> None:
         self._writer = LineWriter(out, stop)
         self._err = err
         self._pod_points: queue.SimpleQueue[Point] = queue.SimpleQueue()

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.export.ledger import Entry, Series
-from otel_k8s_cgroup.model import Origin, Stats
+from otel_k8s_cgroup.model import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,5 +87,5 @@ class Restart:
 
     def _entry(self, waiting: Waiting) -> Entry:
         pod, remnant, mono_ns, unix_ns, values = waiting
-        series = Series(pod, remnant.path, Origin(False, mono_ns, Stats(), remnant.inode), remnant.bases)
+        series = Series(pod, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
         return Entry(series, mono_ns, unix_ns, values, series.used(self._ledger.total(values)))

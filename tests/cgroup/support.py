@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
-from otel_k8s_cgroup.figures import FIGURES, V1_CONTROLLERS
+from otel_k8s_cgroup.figures import FIGURES, v1_controllers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -24,7 +24,7 @@ PLANS = {1: Plan(FIGURES, 1), 2: Plan(FIGURES, 2)}
 
 def reader(version: int, directory: str) -> CgroupReader:
     """Of the files in one directory, all controllers' of v1."""
-    directories: dict[str, str | None] = dict.fromkeys([""] if version == 2 else V1_CONTROLLERS, directory)
+    directories: dict[str, str | None] = dict.fromkeys([""] if version == 2 else v1_controllers(FIGURES), directory)
     return CgroupReader(PLANS[version], directories, OpenFiles(100))
 
 

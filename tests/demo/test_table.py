@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 
 import pytest
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.console import Console
 from otel_k8s_cgroup.demo.store import PodRow
 from otel_k8s_cgroup.demo.table import ASCII, UNICODE, LiveTable, PlainTable, bar, render, signs_for, sparkline
 from otel_k8s_cgroup.demo.views import Progress
+from otel_k8s_cgroup.signals import StopFlag
 
 NOW = 1_800_000_000 * 10**9
 REASON = "no cgroups are mounted here"
@@ -143,7 +143,7 @@ def test_plain_output_can_be_encoded(encoding: str) -> None:
     assert signs_for(encoding) is ASCII
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding)
-    view = PlainTable(out, threading.Event())
+    view = PlainTable(out, StopFlag())
     view.show(_progress(ROW))
     view.finish(_progress(ROW), ["done"])
     assert b"#" in raw.getvalue()
@@ -153,7 +153,7 @@ def test_plain_output_can_be_encoded(encoding: str) -> None:
 def test_plain_output_has_no_control_codes_and_comes_now_and_then() -> None:
     """At once one line of what it is, the table every 10 s and at the end."""
     out = io.StringIO()
-    view = PlainTable(out, threading.Event())
+    view = PlainTable(out, StopFlag())
     view.show(_progress(ROW))
     assert out.getvalue().splitlines() == [f"otel-k8s-cgroup demo: SIMULATED cgroups: {REASON}"]
     view.show(_progress(ROW, now=NOW + 5 * 10**9))

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import threading
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from otel_k8s_cgroup.demo.receiver import Point
 from otel_k8s_cgroup.demo.views import JsonLines, LineWriter, Progress
 from otel_k8s_cgroup.errors import ExporterError
+from otel_k8s_cgroup.signals import StopFlag
 
 POINT = Point(20, 10, "cpu_time_delta", "ns", 5, {"kind": "total"}, {"k8s.pod.uid": "u"})
 
@@ -25,7 +25,7 @@ def _progress(*events: str) -> Progress:
 def test_one_object_a_point_and_notices_elsewhere() -> None:
     """stdout is for a program: each line is a point with all its fields; what is for people goes to stderr, once."""
     out, err = io.StringIO(), io.StringIO()
-    view = JsonLines(out, err, threading.Event())
+    view = JsonLines(out, err, StopFlag())
     view.show(_progress())
     view.received([POINT])
     view.show(_progress("an event"))
@@ -47,7 +47,7 @@ def test_one_object_a_point_and_notices_elsewhere() -> None:
 def test_points_of_pods_come_before_the_exporters_own() -> None:
     """``demo --json | head -1`` is a point of a pod, though the exporter's first request has none of a pod."""
     out = io.StringIO()
-    view = JsonLines(out, io.StringIO(), threading.Event())
+    view = JsonLines(out, io.StringIO(), StopFlag())
     own = replace(POINT, metric="otel_k8s_cgroup.ticks", resource={"service.name": "otel-k8s-cgroup"})
     view.received([own, own])
     view.show(_progress())
@@ -61,7 +61,7 @@ def test_points_of_pods_come_before_the_exporters_own() -> None:
 def test_points_of_the_last_moment_are_written_too() -> None:
     """What the exporter sends when it ends is part of the output."""
     out = io.StringIO()
-    view = JsonLines(out, io.StringIO(), threading.Event())
+    view = JsonLines(out, io.StringIO(), StopFlag())
     view.received([POINT, POINT])
     view.finish(_progress(), [])
     assert len(out.getvalue().splitlines()) == 2
@@ -69,7 +69,7 @@ def test_points_of_the_last_moment_are_written_too() -> None:
 
 def test_a_reader_that_goes_away_ends_the_demo() -> None:
     """As in ``demo --json | head``: no error, and nothing left in a buffer that would fail at the interpreter's end."""
-    stop = threading.Event()
+    stop = StopFlag()
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "w") as out:
@@ -81,7 +81,7 @@ def test_a_reader_that_goes_away_ends_the_demo() -> None:
 
 def test_a_reader_that_takes_nothing_is_given_up_once_the_demo_is_to_stop() -> None:
     """The pipe is full and stays so: with ``stop`` set the writer returns all the same."""
-    stop = threading.Event()
+    stop = StopFlag()
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     with contextlib.suppress(BlockingIOError):
@@ -99,4 +99,4 @@ def test_a_full_disk_is_an_error_with_its_name() -> None:
     if not os.path.exists("/dev/full"):  # noqa: PTH110 - a plain question
         pytest.skip("this system has no /dev/full")
     with open("/dev/full", "w") as out, pytest.raises(ExporterError, match="No space left"):  # noqa: PTH123 - a device
-        LineWriter(out, threading.Event()).write("a line")
+        LineWriter(out, StopFlag()).write("a line")
