@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import re
 
+import hypothesis
 import pytest
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # The standard's and our own variables, those of a pod, and those that requests and gRPC take proxies and CAs from.
 _READ_BY_THE_PROGRAM = re.compile(

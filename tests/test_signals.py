@@ -82,4 +82,4 @@ def test_a_flag_that_a_handler_sets_at_any_step_of_the_wait() -> None:
     """Twice in a row, too, as when a terminal is closed: an Event would wait for its own lock for ever."""
     with started([sys.executable, "-c", FLAG_AT_EVERY_STEP]) as program:
         assert program.wait(PATIENCE_SECONDS) == 0
-    assert program.output == "done\n"
+    assert program.output == "done"

@@ -275,7 +275,7 @@ def test_a_connection_that_breaks(make_site: Callable[..., Site], fault: Fault, 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_hours_without_a_receiver(make_site: Callable[..., Site], protocol: Protocol) -> None:
     """Refused for two hours: the queue stays within its bound, the newest readings are there, and the sum is whole."""
-    site = make_site(protocol)
+    site = make_site(protocol, timeout_seconds=5.0)
     cause = "gRPC UNAVAILABLE" if protocol == "grpc" else "refused"
     go_through(site, site.gone, site.back, ticks=2 * 720, case=Case(cause, retried=True))
     newest = max(point.time_ns for point in site.node.assert_conserved(site.requests))
