@@ -11,6 +11,7 @@ https://protobuf.dev/programming-guides/encoding/#non-varint-numbers.
 from __future__ import annotations
 
 import random
+import re
 import struct
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,12 +40,11 @@ class Template:
 
     Args:
         message: as it is but for the gaps; it is changed.
-        gaps: at least one.
+        gaps: at least one, at most 2**24.
     """
 
     def __init__(self, message: Message, gaps: Sequence[Gap]) -> None:
-        data, marks = _marked(message, gaps)
-        in_order = sorted((data.index(mark), gap) for mark, gap in zip(marks, gaps, strict=True))
+        data, in_order = _marked(message, gaps)
         self._parts: list[Any] = []
         layout = ["<"]
         at = 0
@@ -67,13 +67,18 @@ class Template:
         return self._pack(*self._parts)
 
 
-def _marked(message: Message, gaps: Sequence[Gap]) -> tuple[bytes, list[bytes]]:
-    """The message's bytes with a mark in each gap, and the marks; each stands there once."""
+def _marked(message: Message, gaps: Sequence[Gap]) -> tuple[bytes, list[tuple[int, Gap]]]:
+    """The message's bytes with a mark in each gap, and where each gap begins, in the order of the bytes.
+
+    A mark is the gap's number in three bytes, and five that all marks share.
+    """
     while True:
-        # Not to be guessed: names of pods stand in the message as well.
-        marks = [struct.pack("<Q", random.getrandbits(61) | 1 << 61) for _ in gaps]
-        for mark, gap in zip(marks, gaps, strict=True):
-            gap.set(*struct.unpack(f"<{gap.code}", mark))
+        # Not to be guessed: names of pods stand in the message as well. The last byte makes a finite double of it.
+        shared = random.randbytes(4) + b"\x3f"  # noqa: S311 no secret depends on it
+        for number, gap in enumerate(gaps):
+            gap.set(*struct.unpack(f"<{gap.code}", number.to_bytes(3, "little") + shared))
         data = message.SerializeToString()
-        if all(data.count(mark) == 1 for mark in marks):
-            return data, marks
+        found = [match.start() - 3 for match in re.finditer(re.escape(shared), data)]
+        numbers = [int.from_bytes(data[begin : begin + 3], "little") for begin in found]
+        if sorted(numbers) == list(range(len(gaps))):
+            return data, [(begin, gaps[number]) for begin, number in zip(found, numbers, strict=True)]
