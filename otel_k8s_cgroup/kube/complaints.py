@@ -79,6 +79,8 @@ def refusal(  # noqa: PLR0911 - a table: one return a row
         return Refusal(f"it redirects to {where}, not followed with a token; set {setting} to the API's own address")
     if status == 400 and any(words in text for words in _WANTS_TLS):
         return Refusal(f"it speaks TLS there; does {setting} mean https://?")
+    if is_html(body, headers):
+        return Refusal(f"an HTML page: {short}; is {setting} right?")  # a gateway's: no API wants a right or a token
     if status == 401 and not credentials.sends_token:
         return Refusal(f"it wants a token, and none is sent ({credentials.origin}); see token_retrieval")
     if status == 401:
@@ -88,8 +90,6 @@ def refusal(  # noqa: PLR0911 - a table: one return a row
         return Refusal(short + _without_token(credentials), _grant(needs, text))
     if status == 404:
         return Refusal(f"{said}; is {setting} right?")
-    if is_html(body, headers):
-        return Refusal(f"an HTML page: {short}; is {setting} right?")
     return Refusal(said)
 
 

@@ -206,6 +206,13 @@ def test_a_403_names_the_missing_verb_and_resource(api: KubeApi) -> None:
             lambda exchange: exchange.answer(200, b"<html>log in</html>", Content_Type="text/html; charset=utf-8"),
             "an HTML page, no answer of an API; is k8s_api_url right?",
         ),
+        *(
+            (
+                lambda exchange, status=status: exchange.answer(status, b"<html>log in</html>"),
+                "an HTML page: '<html>log in</html>'; is k8s_api_url right?",
+            )
+            for status in (401, 403, 404)
+        ),
         (
             lambda exchange: exchange.answer(502, b"<html>Bad Gateway"),
             "an HTML page: '<html>Bad Gateway'; is k8s_api_url",
@@ -223,11 +230,22 @@ def test_a_403_names_the_missing_verb_and_resource(api: KubeApi) -> None:
             "it speaks TLS there; does k8s_api_url mean https://?",
         ),
     ],
-    ids=["404", "404 of an API", "log in", "502", "TLS of Go", "TLS of nginx", "TLS alert"],
+    ids=[
+        "404",
+        "404 of an API",
+        "log in",
+        "401",
+        "403",
+        "404 of a page",
+        "502",
+        "TLS of Go",
+        "TLS of nginx",
+        "TLS alert",
+    ],
 )
 def test_an_answer_of_something_else_names_the_setting(api: KubeApi, answer: Answer, said: str) -> None:
     """A wrong path, a web page, a port for TLS: k8s_api_url is what to look at."""
-    api.on("list", answer)
+    api.always("list", answer)
     message = refused(client(api.url))
     assert said in message
     assert len(message) < 250
