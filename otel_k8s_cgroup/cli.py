@@ -91,7 +91,7 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
         if not watcher.synced.wait(arguments.wait):
             source = settings.pod_source
             where = {"api": settings.k8s_api_url, "kubelet": settings.kubelet_url}.get(source.method, source.file)
-            why = snapshot.why_no_list(str(where), waited_seconds=arguments.wait, failures=watcher.list_failures)
+            why = snapshot.why_no_list(str(where), waited_seconds=arguments.wait, failure=watcher.list_failure)
             _log.error("%s", why)
             return 1
         pods = watcher.pods
@@ -99,11 +99,13 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     finally:
         watcher.stop(timeout_seconds=0.5)
     if not readings:
-        if pods:
+        running = [pod for pod in pods if not pod.finished]
+        if running:
             lists = agent.SOURCES[settings.pod_source.method]
-            _log.error("%s", no_cgroups(len(pods), len(cgroups.found), lists, settings.cgroup_root))
+            _log.error("%s", no_cgroups(len(running), len(cgroups.found), lists, settings.cgroup_root))
         else:
-            _log.error("nothing to show: node %r (k8s_node) has no pods", settings.k8s_node)
+            has = f"only pods that have finished ({len(pods)})" if pods else "no pods"
+            _log.error("nothing to show: node %r (k8s_node) has %s", settings.k8s_node, has)
         return 1
     (snapshot.print_json if arguments.json else snapshot.print_table)(readings, sys.stdout)
     return 0

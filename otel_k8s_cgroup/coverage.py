@@ -40,7 +40,7 @@ class Coverage:
 
         Args:
             now_ns: on the monotonic clock.
-            pods: the cgroup uids of the pods that are known.
+            pods: the cgroup uids of the pods that should have a cgroup (``KnownPods.expected``).
             found: as ``NodeCgroups.found``: cgroup uid → path and origin of each pod's cgroup that is there.
         """
         unnamed = found.keys() - pods

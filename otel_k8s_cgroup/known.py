@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.kube import claim_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Container, Sequence
 
     from otel_k8s_cgroup.model import Pod
 
@@ -78,6 +78,13 @@ class KnownPods:
         self._settled = len(known) == len(listed) and all(known.get(pod.cgroup_uid) == pod for pod in listed)
         self._since_ns = since_ns
         self._refused &= {pod.uid for pod in listed}
+
+    def expected(self, found: Container[str]) -> set[str]:
+        """The cgroup uids of the pods that are known or wait to be named; of those that have finished, which stay
+        listed, only those in ``found``.
+        """
+        pods = {pod.cgroup_uid: pod for pod in self._listed} | self.by_cgroup_uid
+        return {uid for uid, pod in pods.items() if not pod.finished or uid in found}
 
     def _gives_way(self, holder: Pod, pod: Pod) -> bool:
         if holder.uid == pod.uid or (holder.namespace, holder.name) == (pod.namespace, pod.name):

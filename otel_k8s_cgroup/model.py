@@ -104,6 +104,8 @@ class Pod:
     config_hash: str | None = None
     """Of a static pod: the annotation ``kubernetes.io/config.hash``, its manifest's hash or uid. By the API ``uid`` is
     its mirror's; the kubelet has no other uid of it than this one."""
+    finished: bool = False
+    """Whether ``status.phase`` is one that it never leaves: it has no cgroup, or not for long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

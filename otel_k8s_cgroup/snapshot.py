@@ -38,10 +38,15 @@ def read_twice(
     )
 
 
-def why_no_list(source: str, *, waited_seconds: float, failures: int) -> str:
-    """Why the pods of ``source`` are not known after that time; what failed is in the log."""
-    why = "each try failed, as logged above" if failures else "it has not answered"
-    return f"no list of pods from {source} within {waited_seconds:g} s: {why}; --wait waits longer"
+def why_no_list(source: str, *, waited_seconds: float, failure: Exception | None) -> str:
+    """Why the pods of ``source`` are not known after that time. The log may have no line that says why: at level error,
+    or where nothing has failed yet.
+    """
+    # The failure names the source.
+    why = f" from {source} within {waited_seconds:g} s: it has not answered"
+    if failure is not None:
+        why = f" within {waited_seconds:g} s: {failure}"
+    return f"no list of pods{why}; --wait waits longer"
 
 
 def as_object(pod: Pod, reading: Reading) -> Mapping[str, object]:

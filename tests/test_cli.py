@@ -127,16 +127,18 @@ def test_a_root_that_is_none_fails_a_snapshot(tmp_path: Path, node: Path) -> Non
     assert f"{tmp_path}: is no cgroup root" in result.stderr
 
 
-def test_an_api_that_cannot_be_reached_fails_a_snapshot(node: Path) -> None:
-    """It says why there is no list of pods, and how to wait longer."""
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_an_api_that_cannot_be_reached_fails_a_snapshot(node: Path, level: str) -> None:
+    """The last line says why there is no list of pods, whatever is logged before it, and how to wait longer."""
     result = cli(
-        "snapshot", "--cgroup-root", str(node), "--wait", "4s", "--k8s-api-url", "http://127.0.0.1:9",
-        "--token-retrieval", "none",
+        "snapshot", "--cgroup-root", str(node), "--wait", "2s", "--k8s-api-url", "http://127.0.0.1:9",
+        "--token-retrieval", "none", "--log-level", level,
     )  # fmt: skip
     assert result.returncode == 1
-    assert "http://127.0.0.1:9" in result.stderr
-    assert "connection refused" in result.stderr
-    assert "--wait" in result.stderr
+    line = result.stderr.splitlines()[-1]
+    assert "http://127.0.0.1:9" in line
+    assert "connection refused" in line
+    assert "--wait" in line
 
 
 def test_snapshot_prints_a_table(node: Path) -> None:
@@ -196,6 +198,17 @@ def test_a_snapshot_of_pods_without_cgroups_names_the_root(node: Path) -> None:
     assert f"none of the pods that the file of pods lists (1) has a cgroup below {node}" in line
     assert "cgroup_root" in line
     assert "k8s_node" not in line
+
+
+def test_a_snapshot_of_finished_pods_says_so(node: Path) -> None:
+    """They have no cgroup: neither the root nor the node's name is wrong."""
+    shutil.rmtree(node / POD_DIRECTORY)
+    pods = node.parent / "pods.json"
+    pods.write_text(pods.read_text().replace('"status": {', '"status": {"phase": "Succeeded", '))
+    result = cli("snapshot", *flags(node))
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("nothing to show: node 'n1' (k8s_node) has only pods that have finished (1)")
 
 
 def test_a_snapshot_of_other_pods_cgroups_asks_about_the_node(node: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from otel_k8s_cgroup.known import KnownPods
@@ -123,3 +125,20 @@ def test_one_that_waits_and_one_that_is_forgotten_do_not_hide_each_other() -> No
     assert known.by_cgroup_uid.keys() == {"old"}
     known.update(listed, {"a"}, 10)
     assert known.by_cgroup_uid.keys() == {"a"}
+
+
+def test_a_pod_that_waits_for_its_start_time_is_listed_all_the_same() -> None:
+    """Its cgroup is not one that nobody lists a pod for; nor is that of one that the API has forgotten."""
+    known = KnownPods(wait_ns=10)
+    known.update((pod("old"),), set(), 0)
+    known.update((pod("a", started=None),), {"old", "a"}, 0)
+    assert known.by_cgroup_uid.keys() == {"old"}
+    assert known.expected({"old", "a"}) == {"old", "a"}
+
+
+def test_a_finished_pod_is_not_expected_to_have_a_cgroup() -> None:
+    """The API lists it for days; its cgroup may be there for another moment."""
+    known = KnownPods()
+    known.update((replace(pod("a"), finished=True), pod("b")), set(), 0)
+    assert known.expected(set()) == {"b"}
+    assert known.expected({"a"}) == {"a", "b"}

@@ -30,6 +30,8 @@ _MAX_OWNERS_BYTES = 4096
 # of a message, so it is nothing but a word.
 _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+# https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase
+_FINISHED = (b'"Succeeded"', b'"Failed"')
 # Go writes none; but JSON may hold half of a surrogate pair, which has no UTF-8. Group 1: any other escape.
 _LONE_SURROGATE = re.compile(
     rb"(\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89a-fA-F])))"
@@ -76,6 +78,7 @@ class _PodSpec(_Object):
 
 class _PodStatus(_Object):
     start_time: str | None = msgspec.field(name="startTime", default=None)
+    phase: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
 
 
 class PodObject(_Object):
@@ -216,6 +219,7 @@ def parse_pod(obj: PodObject | bytes, node: str, *, by_kubelet: bool = False) ->
         start_time=started if started is not None and _RFC_3339.fullmatch(started) else None,
         cgroup_uid=config_hash or uid,
         config_hash=config_hash,
+        finished=found.status is not None and bytes(found.status.phase) in _FINISHED,
     )
     return ListedPod(pod, _text(metadata.created, 64) or "", unbelieved)
 

@@ -103,9 +103,9 @@ class PodWatcher:
         return self._store.pods
 
     @property
-    def list_failures(self) -> int:
-        """How many lists of the pods have failed since one worked; each cause is in the log."""
-        return self._listing.failures
+    def list_failure(self) -> KubeError | None:
+        """Why the last list of the pods failed; None where it worked, or none has ended yet."""
+        return self._listing.failure
 
     @property
     def skipped_objects(self) -> int:

@@ -57,6 +57,8 @@ class Retry:
         self._denied_since: float | None = None
         self.failures = 0
         """In a row."""
+        self.failure: KubeError | None = None
+        """The last one, until it works."""
 
     def failed(self, error: KubeError, *, instead_seconds: float | None = None) -> None:
         """Says so where it is due, and waits.
@@ -65,6 +67,7 @@ class Retry:
         long it waits, less up to a third at random.
         """
         self.failures += 1
+        self.failure = error
         denied_seconds = self._denied_for(error)
         lasts = denied_seconds is not None and denied_seconds >= DENIED_SECONDS
         cap = DENIED_CAP_SECONDS if denied_seconds is not None and not lasts else CAP_SECONDS
@@ -86,6 +89,7 @@ class Retry:
             log.info("can %s again", self._doing)
         self._denied_since = None
         self.failures = 0
+        self.failure = None
 
     def _denied_for(self, error: KubeError) -> float | None:
         """For how many seconds nothing else has come than denials; None where ``error`` is none."""

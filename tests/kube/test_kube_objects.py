@@ -67,6 +67,14 @@ def test_a_pod() -> None:
     )
 
 
+@pytest.mark.parametrize(("phase", "finished"), [("Running", False), ("Succeeded", True), ("Failed", True), (7, False)])
+def test_a_pod_that_has_finished(phase: object, finished: bool) -> None:
+    """It has no cgroup, and the API lists it all the same."""
+    parsed = _parsed(_with("status.phase", phase))
+    assert parsed is not None
+    assert parsed.finished is finished
+
+
 @pytest.mark.parametrize("node", ["node-2", None, ""])
 def test_a_pod_of_another_node_or_of_none_yet_is_none_of_ours(node: object) -> None:
     """Not an error either."""
