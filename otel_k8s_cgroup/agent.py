@@ -21,7 +21,7 @@ from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Pod, Reading, RunSettings
@@ -75,6 +75,11 @@ class ReadErrors:
             _log.info("the cgroup root is there again")
 
 
+class _Everything:
+    def __contains__(self, _uid: object) -> bool:
+        return True
+
+
 class Agent:
     """Reads, collects and queues at each tick.
 
@@ -119,6 +124,8 @@ class Agent:
         self.known = KnownPods(start_time_wait_ns)
         self._running: Collection[str] = ()
         self._measured: set[str] = set()
+        self._restarts = exporter.remembers
+        """Until the first reading, where a process before this one has left its state."""
 
     def tick(self) -> None:
         """One reading of every pod, handed to the exporter."""
@@ -134,14 +141,21 @@ class Agent:
 
     def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
         self.known.update(self._told(), self._running, looked_ns)
+        # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
+        wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid
         try:
-            readings = self._cgroups.read(self.known.by_cgroup_uid, self.read_errors.figure)
+            readings = self._cgroups.read(wanted, self.read_errors.figure)
         except CgroupRootError as error:
             self.read_errors.root(error)
             return []
         self.read_errors.read()
         found = self._cgroups.found
         self._running = found.keys()
+        if self._restarts:
+            self._restarts = False
+            self.known.hold(self._exporter.holders(found, self._cgroups.look))
+            self.known.update(self._told(), self._running, looked_ns)
+            readings = [reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid]
         if _log.isEnabledFor(logging.DEBUG):
             self._log_changes({reading.cgroup_uid for reading in readings})
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.kube import claim_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Sequence
+    from collections.abc import Collection, Container, Mapping, Sequence
 
     from otel_k8s_cgroup.model import Pod
 
@@ -44,6 +44,11 @@ class KnownPods:
         """When the cgroup of a pod without a start time was first there, by its uid."""
         self._refused: set[str] = set()
         """The uids of pods whose claim was refused."""
+
+    def hold(self, pods: Mapping[str, Pod]) -> None:
+        """Whom cgroups that are there (by their uid) were named after by the process before this one."""
+        self.by_cgroup_uid.update(pods)
+        self._settled = False
 
     def update(self, listed: Sequence[Pod], running: Collection[str], now_ns: int = 0) -> None:
         """One tick's.

@@ -6,6 +6,8 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.kube_api import KubeApi, mirror, pod
 from tests.fakes.otlp_receiver import OtlpReceiver
@@ -83,3 +85,49 @@ def test_a_pod_is_one_resource_for_the_life_of_its_cgroup(tmp_path: Path) -> Non
         ("mirror-1", WEB, THIEF, LATE), 4_000_000
     )
     assert "zz-0-node-1 claims the cgroup" in program.output
+
+
+@pytest.mark.parametrize("is_another", [False, True], ids=["the same cgroup", "a cgroup made anew"])
+def test_a_restart_with_a_state_file_changes_no_resource(tmp_path: Path, is_another: bool) -> None:
+    """A mirror is made anew while no exporter runs, a pod is deleted by force and claimed; their cgroups live on."""
+    tree = CgroupTree(tmp_path / "cgroup")
+    for uid in (HASH, WEB):
+        tree.write(uid, Figures(user_usec=1000))
+    with KubeApi() as api, OtlpReceiver("http/protobuf") as receiver:
+        api.add(_etcd("mirror-1", "2026-01-01T00:00:00Z"), pod("web", uid=WEB))
+        argv = [
+            *(sys.executable, "-m", "otel_k8s_cgroup", "run", "--k8s-node", "node-1", "--poll-interval", "50ms"),
+            *("--cgroup-root", str(tree.root), "--k8s-api-url", api.url, "--token-retrieval", "none"),
+            *("--otlp-endpoint", receiver.endpoint, "--otlp-protocol", "http/protobuf"),
+            *("--state-file", str(tmp_path / "state.json")),
+        ]
+
+        def names() -> set[tuple[str, str]]:
+            return {
+                (each.resource["k8s.pod.uid"], each.resource["cgroup.path"])
+                for each in points(receiver.messages)
+                if "cgroup.path" in each.resource
+            }
+
+        first = {("mirror-1", tree.path(HASH)), (WEB, tree.path(WEB))}
+        with started(argv) as program:
+            receiver.wait_for(lambda _messages: names() >= first)
+            assert program.stop() == 0
+        api.delete("etcd-node-1")
+        api.delete("web")
+        api.add(_etcd("mirror-2", "2026-03-03T00:00:00Z"), pod("zz-node-1", uid="claim", **mirror(WEB)))
+        after = first
+        if is_another:
+            tree.remove(HASH)
+            after = first | {("mirror-2", tree.path(HASH))}
+        for uid in (HASH, WEB):
+            tree.write(uid, Figures(user_usec=5000))
+        with started(argv) as program:
+            api.wait_for("watch", 2)
+            before = len(receiver.messages)
+            receiver.wait_for(lambda messages: len(messages) > before + 3 and names() >= after)
+            assert program.stop() == 0
+        assert names() == after
+        received = points(receiver.messages)
+    assert cpu_time(received, WEB)["total"] == 4_000_000
+    assert cpu_time(received, "mirror-2" if is_another else "mirror-1")["total"] == (5 if is_another else 4) * 1_000_000

@@ -142,3 +142,16 @@ def test_a_finished_pod_is_not_expected_to_have_a_cgroup() -> None:
     known.update((replace(pod("a"), finished=True), pod("b")), set(), 0)
     assert known.expected(set()) == {"b"}
     assert known.expected({"a"}) == {"a", "b"}
+
+
+def test_who_held_a_cgroup_before_a_restart_holds_it_on() -> None:
+    """Whatever is listed of it now, or nothing."""
+    before = Pod("m", "etcd", "ns", "node", "2026-01-01T00:00:00Z", "hash")
+    later = Pod("new", "etcd", "ns", "node", "2026-02-02T00:00:00Z", "hash")
+    known = KnownPods()
+    known.update((later,), set(), 0)
+    known.hold({"hash": before, "gone": pod("gone")})
+    known.update((later,), {"hash", "gone"}, 0)
+    assert known.by_cgroup_uid == {"hash": before, "gone": pod("gone")}
+    known.update((later,), set(), 1)
+    assert known.by_cgroup_uid == {"hash": later}

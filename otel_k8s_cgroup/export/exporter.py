@@ -119,6 +119,15 @@ class Exporter:
         """What waits, estimated."""
         return self._queue.bytes
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a process before this one has left its state."""
+        return self._restart.remembers
+
+    def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> dict[str, Pod]:
+        """As ``Restart.holders``; before the first ``saw``."""
+        return self._restart.holders(cgroups, look)
+
     def saw(
         self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look
     ) -> None:
@@ -263,7 +272,7 @@ class Exporter:
                 if origin is None:
                     pods[uid] = None
                 elif series is not None and (series.origin is origin or not origin.born):
-                    pods[uid] = Remnant(path, origin.inode or 0, series.delivered)
+                    pods[uid] = Remnant(path, origin.inode or 0, series.delivered, series.pod)
                 else:
                     bases = self._restart.bases(uid, path, origin, seen.wall_offset_ns, (0, 0))
                     pods[uid] = Remnant(path, origin.inode or 0, bases)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from otel_k8s_cgroup.export.ledger import Bases, Ledger
     from otel_k8s_cgroup.export.state import Remembered, Waiting
-    from otel_k8s_cgroup.model import Look
+    from otel_k8s_cgroup.model import Look, Pod
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +30,11 @@ class Restart:
         self._remembered = remembered
         self._ledger = ledger
         self._held = list(remembered.waiting) if remembered else []
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything is remembered."""
+        return self._remembered is not None
 
     @property
     def waiting(self) -> Sequence[Waiting]:
@@ -52,6 +57,20 @@ class Restart:
         ended = [waiting for waiting in self._held if not self._is_there(waiting, cgroups)]
         self._held = [waiting for waiting in self._held if waiting not in ended]
         return [self._entry(waiting) for waiting in ended]
+
+    def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> dict[str, Pod]:
+        """uid → the pod that each of ``cgroups`` was named after, of those that are still the same cgroup."""
+        remembered = self._remembered
+        if remembered is None or remembered.root != look.root:
+            return {}
+        return {
+            uid: remnant.pod
+            for uid, (path, origin) in cgroups.items()
+            if (remnant := remembered.pods.get(uid)) is not None
+            and remnant.pod is not None
+            and remnant.path == path
+            and not (origin is None or origin.born or remnant.is_another(path, origin.inode or 0))
+        }
 
     def bases(self, uid: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int]) -> Bases:
         """Where the counters of a cgroup begin of which this process has delivered nothing."""

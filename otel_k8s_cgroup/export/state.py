@@ -2,8 +2,8 @@
 
 It is JSON: the format's name and version, the boot's id (the monotonic clock and the counters begin anew with each
 boot), and the look at the cgroups that all of it is of: its time, the root, and what could not be listed. Then, of each
-pod's cgroup that was there, where its next delta begins; and what waited to be delivered for good: the newest reading
-of each pod that had ended, or of every pod where the receiver took nothing.
+pod's cgroup that was there, whose it was and where its next delta begins; and what waited to be delivered for good: the
+newest reading of each pod that had ended, or of every pod where the receiver took nothing.
 
 A cgroup that is not in the file was not there yet, unless it is where nothing could be listed; so all of its CPU time
 came after that look. So did that of one whose directory has another inode now.
@@ -48,6 +48,8 @@ class Remnant(NamedTuple):
     inode: int
     """Of its directory; 0 where that is not known."""
     bases: Bases
+    pod: Pod | None = None
+    """Whose it was; None where it was not measured."""
 
     def is_another(self, path: str, inode: int) -> bool:
         """Whether what is at ``path`` now was made anew since."""
@@ -106,10 +108,10 @@ def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes
             "unlisted": remembered.unlisted,
             "counters": names.counters,
             # A base is [mono_ns, unix_ns, value].
-            "pods": {uid: None if remnant is None else remnant._asdict() for uid, remnant in remembered.pods.items()},
+            "pods": {uid: None if remnant is None else _object(remnant) for uid, remnant in remembered.pods.items()},
             "values": names.values,
             "waiting": [
-                waiting._asdict() | {"pod": asdict(waiting.pod), "remnant": waiting.remnant._asdict()}
+                waiting._asdict() | {"pod": asdict(waiting.pod), "remnant": _object(waiting.remnant)}
                 for waiting in remembered.waiting[-MAX_WAITING:]
             ],
         },
@@ -181,6 +183,10 @@ def decoded(content: bytes) -> dict[str, object]:
     return state
 
 
+def _object(remnant: Remnant) -> dict[str, object]:
+    return remnant._asdict() | {"pod": None if remnant.pod is None else asdict(remnant.pod)}
+
+
 def _list(value: object, what: str) -> list[object]:
     if not isinstance(value, list):
         raise ValueError(f"{what} of it is no list")  # noqa: TRY004 as above
@@ -212,9 +218,14 @@ def _root(value: object) -> CgroupRoot | None:
 
 def _remnant(remnant: object, places: Sequence[int | None], now_ns: int) -> Remnant:
     if isinstance(remnant, dict):
-        path, bases = remnant.get("path"), remnant.get("bases")
+        path, bases, pod = (remnant.get(field) for field in ("path", "bases", "pod"))
         if isinstance(path, str) and isinstance(bases, list):
-            return Remnant(path, _number(remnant.get("inode")), tuple(_base(bases, place, now_ns) for place in places))
+            return Remnant(
+                path,
+                _number(remnant.get("inode")),
+                tuple(_base(bases, place, now_ns) for place in places),
+                None if pod is None else _pod(pod),
+            )
     raise ValueError("a pod of it is not as it should be")
 
 
@@ -260,7 +271,7 @@ def _pod(value: object) -> Pod:
     start_time, config_hash = (
         None if value.get(field) is None else _text(value.get(field)) for field in ("start_time", "config_hash")
     )
-    return Pod(uid, name, namespace, node, start_time, cgroup_uid, config_hash)
+    return Pod(uid, name, namespace, node, start_time, cgroup_uid, config_hash, value.get("finished") is True)
 
 
 def _value(value: object, is_double: bool) -> int | float | None:
