@@ -18,6 +18,8 @@ TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSE
 """All that requests and urllib3 raise; ValueError is what they let through of a malformed answer."""
 
 _QUOTED_CHARACTERS = 120
+_LOOKED_AT_CHARACTERS = 8192
+"""Of others' words, which may be megabytes: so much more than is shown, since a secret that is hidden is shorter."""
 _NAME_MISMATCH = {62, 64}
 """X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
@@ -46,7 +48,7 @@ class Why(NamedTuple):
 
 def quoted(text: str, most: int = _QUOTED_CHARACTERS) -> str:
     """``text`` of somebody else's on one line, in quotes, cut after ``most`` characters."""
-    text = hide_shapes(text)  # before it is cut
+    text = hide_shapes(text[:_LOOKED_AT_CHARACTERS])  # before it is cut to what is shown
     return repr(text if len(text) <= most else text[:most] + "…")
 
 

@@ -32,16 +32,21 @@ _PASTED = 16
 _LIKE_A_PATH = re.compile(r"[/.~]|[\w.-]{1,32}/|.*\.(?:token|txt|json|jwt|pem)\Z", re.DOTALL)
 
 # Each shape, and what stays of it. A PEM block and a JWT (RFC 7515: base64url of '{"' begins with eyJ) may be cut at
-# their end, and the line breaks of a PEM block may be escaped.
+# their end, and the line breaks of a PEM block may be escaped. None may look again and again through what follows: a
+# receiver or an API server that repeats the beginning of a shape would hold up every thread (CPython's regular
+# expressions let no other one run).
 _SHAPES: Final = (
-    (re.compile(r"-----BEGIN\b.*?-----END[ \w%+]*(?:-----)?|-----BEGIN\b[^'\"…]*", re.DOTALL), HIDDEN),
+    (
+        re.compile(r"-----BEGIN\b(?:(?!-----BEGIN).)*?-----END[ \w%+]*(?:-----)?|-----BEGIN\b[^'\"…]*", re.DOTALL),
+        HIDDEN,
+    ),
     # A PEM block's inside, which is DER in base64: a certificate or a key begins with a SEQUENCE of over 127 bytes.
     (re.compile(r"\bMI[GHIJ](?:[A-Za-z0-9+/=]|\\[nr]|%0[AaDd]|\s(?=[A-Za-z0-9+/=]{16})){29,}"), HIDDEN),
     (re.compile(r"eyJ[\w-]{6,}(?:(?:\.|%2[Ee])[\w-]*)*"), HIDDEN),
     (re.compile(r"\b(Bearer|Basic)(?:\s+|%20)(?=\S*\d|\S{24})[^\s'\",;…]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?<=://)[^\s'\"<>…]*@"), f"{HIDDEN}@"),
 )
-_QUERY = re.compile(r"(?P<begin>://[^\s'\"<>?#]*[?#]|[\w/.-][?#&](?=[\w.~%+-]+=))(?P<query>[^\s'\"<>…]+)")
+_AFTER_SCHEME = re.compile(r"(?<=://)[^\s'\"<>…]+")
+_QUERY = re.compile(r"(?P<begin>://(?:(?!://)[^\s'\"<>?#])*[?#]|[\w/.-][?#&](?=[\w.~%+-]+=))(?P<query>[^\s'\"<>…]+)")
 _QUERY_PART = re.compile(r"(?P<name>[^=&;#]*=)?[^&;#]+")
 
 
@@ -49,7 +54,13 @@ def hide_shapes(text: str) -> str:
     """``text`` without what looks like a JWT or a PEM block, and without URLs' user information and query values."""
     for shape, instead in _SHAPES:
         text = shape.sub(instead, text)
+    text = _AFTER_SCHEME.sub(_hide_user, text)
     return _QUERY.sub(lambda found: found["begin"] + _QUERY_PART.sub(_hide_part, found["query"]), text)
+
+
+def _hide_user(after_scheme: re.Match[str]) -> str:
+    _, sign, rest = after_scheme[0].rpartition("@")
+    return f"{HIDDEN}@{rest}" if sign else after_scheme[0]
 
 
 def _hide_part(part: re.Match[str]) -> str:

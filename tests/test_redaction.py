@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 from urllib.parse import quote
 
 import pytest
@@ -147,3 +149,26 @@ def test_a_token_is_hidden_wherever_an_answer_is_cut(token: str, before: str, af
     assert not any(
         token[at : at + 12] in line for at in range(len(token) - 11) if token[at : at + 12] not in before + after
     )
+
+
+HOSTILE = {
+    "the beginnings of PEM blocks": "-----BEGIN'",
+    "the beginnings of URLs": "://",
+    "URLs with users": "://a@",
+    "URLs with queries": "://a?b=c",
+    "the beginnings of keys": "MIG ",
+    "the beginnings of JWTs": "eyJ.",
+    "authorizations": "Bearer%20 Basic ",
+    "words": "a-b/",
+}
+
+
+@pytest.mark.parametrize("piece", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_text_costs_time_that_grows_with_its_length_and_no_faster(piece: str) -> None:
+    """1 MiB of it is done within some seconds of CPU: a regular expression holds up every thread while it runs."""
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
+        "from otel_k8s_cgroup.redaction import hide_shapes\n"
+        "hide_shapes(sys.argv[1] * ((1 << 20) // len(sys.argv[1])))"
+    )
+    subprocess.run([sys.executable, "-c", program, piece], check=True)
