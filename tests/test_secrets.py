@@ -11,6 +11,7 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 from tests.fakes.cgroup_tree import CgroupTree
+from tests.fakes.faulty_otlp import FaultyServer
 from tests.fakes.kube_api import KubeApi
 from tests.fakes.otlp_receiver import Answer, OtlpReceiver
 from tests.programs import clean_environ, started
@@ -18,6 +19,7 @@ from tests.programs import clean_environ, started
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.fakes.faulty_otlp import Connection
     from tests.fakes.kube_api import Exchange
     from tests.fakes.otlp_receiver import Received
 
@@ -82,6 +84,29 @@ def test_a_receiver_that_echoes_headers(tmp_path: Path, protocol: Literal["grpc"
     assert "authorization=Bearer ***" in line
     for secret in (HEADER, quote(HEADER, safe=""), OPAQUE, "query/secret", "query%2Fsecret"):
         assert secret not in program.output
+
+
+# An HTTP/2 server's SETTINGS, then GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8) and the words that gRPC knows.
+GOES_AWAY = b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x16\7\0\0\0\0\0\0\0\0\0\0\0\0\x0btoo_many_pings"
+
+
+def test_a_library_writes_nothing_past_the_log(tmp_path: Path) -> None:
+    """gRPC's own threads would write of such a receiver, in no bounded queue and past all that hides secrets."""
+
+    def goes_away(connection: Connection) -> None:
+        connection.read_some()
+        connection.send(GOES_AWAY)
+
+    with FaultyServer(goes_away) as receiver:
+        argv = [
+            *(*RUN, "--pod-source", '{ file = "/nowhere.json" }', "--otlp-timeout", "1s"),
+            *("--cgroup-root", str(CgroupTree(tmp_path / "c").root)),
+            *("--otlp-endpoint", f"http://127.0.0.1:{receiver.port}", "--otlp-protocol", "grpc"),
+        ]
+        with started(argv) as program:
+            program.wait_for_line(lambda line: "WARNING" in line and "gRPC" in line)
+            assert program.stop() == 0
+    assert not [line for line in program.lines if "too_many_pings" in line and "WARNING" not in line]
 
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n"

@@ -63,8 +63,9 @@ def open_transport(target: OtlpTarget) -> Transport:
     """
     # Only what is used is imported: gRPC takes 8 MB and six threads.
     if target.protocol == "grpc":
-        # Its C core writes lines of its own, in a form of its own, of each connection that ends.
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        # Its C core writes lines of its own past our log: with the receiver's words as they are (a secret that it
+        # echoes), a thousand a second, and waiting where nobody reads standard error. What matters we say ourselves.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from otel_k8s_cgroup.export.grpc import GrpcTransport  # noqa: PLC0415
 
         return GrpcTransport(target)

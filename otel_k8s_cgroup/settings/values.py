@@ -6,10 +6,11 @@ value was found, and makes the whole line of them (`given.refusal`).
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -156,11 +157,15 @@ def optional_file(value: object) -> str | None:
     """The path of a file that can be read now, or nothing, which is also written ``""``."""
     found = optional_path(value)
     if found is not None:
+        why = None
         try:
-            with Path(found).open("rb"):
-                pass
+            # A pipe would be waited for, here and each time that it is read, whatever signal comes.
+            with os.fdopen(os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                why = "it is a pipe" if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) else None
         except OSError as error:
-            raise ValueError(f'a file that can be read ({error.strerror}), or "" for none') from None
+            why = error.strerror
+        if why is not None:
+            raise ValueError(f'a file that can be read ({why}), or "" for none')
     return found
 
 

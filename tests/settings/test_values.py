@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -201,6 +202,13 @@ def test_a_file_that_may_not_be_read_is_refused(refused: Refused, tmp_path: Path
     loop = tmp_path / "loop.pem"
     loop.symlink_to(loop)
     assert "a file that can be read (Too many levels of symbolic links)" in refused(flags={"k8s_ca_file": str(loop)})
+
+
+@pytest.mark.parametrize("key", ["k8s_ca_file", "kubelet_ca_file", "otlp_certificate", "otlp_client_key"])
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path, refused: Refused, key: str) -> None:
+    """Who opens it would wait for its writer, and no signal would end that."""
+    os.mkfifo(tmp_path / "ca.pem")
+    assert "a file that can be read (it is a pipe)" in refused(flags={key: str(tmp_path / "ca.pem")})
 
 
 def test_every_problem_is_told_at_once(refused: Refused) -> None:
