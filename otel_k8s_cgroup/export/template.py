@@ -11,7 +11,6 @@ https://protobuf.dev/programming-guides/encoding/#non-varint-numbers.
 from __future__ import annotations
 
 import random
-import re
 import struct
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,7 +77,11 @@ def _marked(message: Message, gaps: Sequence[Gap]) -> tuple[bytes, list[tuple[in
         for number, gap in enumerate(gaps):
             gap.set(*struct.unpack(f"<{gap.code}", number.to_bytes(3, "little") + shared))
         data = message.SerializeToString()
-        found = [match.start() - 3 for match in re.finditer(re.escape(shared), data)]
+        found = []
+        at = data.find(shared)
+        while at >= 0:
+            found.append(at - 3)
+            at = data.find(shared, at + len(shared))
         numbers = [int.from_bytes(data[begin : begin + 3], "little") for begin in found]
         if sorted(numbers) == list(range(len(gaps))):
             return data, [(begin, gaps[number]) for begin, number in zip(found, numbers, strict=True)]
