@@ -249,11 +249,12 @@ def _layout(file: PlannedFile, data: bytes, *, is_flat: bool) -> _Layout | None:
 
 
 def _keys(file: PlannedFile, data: bytes, *, is_flat: bool) -> _Layout | None:
+    if not data.endswith(b"\n"):
+        return None  # an empty or cut file does not tell which keys there are
     wanted = _by_key(file, is_flat=is_flat)
     keys: list[bytes] = []
     needed = 0
-    *lines, unended = data.split(b"\n")
-    for line in lines:
+    for line in data.removesuffix(b"\n").split(b"\n"):
         key, space, value = line.partition(b" ")
         keys.append(key)
         if key in wanted and key not in keys[:needed]:
@@ -262,7 +263,7 @@ def _keys(file: PlannedFile, data: bytes, *, is_flat: bool) -> _Layout | None:
             needed = len(keys)
         elif not space:
             return None
-    return None if unended.partition(b" ")[0] in wanted else tuple(keys[:needed])
+    return tuple(keys[:needed])
 
 
 def _cells(file: PlannedFile, layout: _Layout, *, is_flat: bool) -> list[Cell]:

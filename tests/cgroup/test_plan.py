@@ -147,6 +147,20 @@ def test_what_was_there_is_looked_for_at_each_reading(tmp_path: Path) -> None:
         assert reading() == ROW
 
 
+@pytest.mark.parametrize("first", [b"", b"anon 11\nker"], ids=["empty", "cut"])
+def test_a_first_reading_of_half_a_file_hides_nothing_of_the_next(tmp_path: Path, first: bytes) -> None:
+    """It does not tell which keys there are, so it is not taken for the file's layout."""
+    stat = tmp_path / "memory.stat"
+    stat.write_bytes(first)
+    plan = Plan([Figure("kernel_stack", (Source("memory.stat", "kernel_stack"),))], 2)
+    reader = CgroupReader(plan, {"": str(tmp_path)}, OpenFiles(9))
+    errors: list[CgroupError] = []
+    assert reader.read(0, errors.append) == (None,)
+    stat.write_text(FILES["memory.stat"])
+    assert reader.read(SECOND, errors.append) == (33,)
+    reader.close()
+
+
 def test_the_next_source_counts_where_the_first_file_is_absent(tmp_path: Path) -> None:
     """Not where it cannot be read: a counter must not change from one source to the other and back."""
     table = [figure for figure in FIGURES if figure.name in ("cpu_system_ns", "cpu_user_ns")]
