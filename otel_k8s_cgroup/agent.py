@@ -23,6 +23,7 @@ from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
+    from otel_k8s_cgroup.instruments import Row
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Pod, Reading, RunSettings
 
@@ -124,6 +125,8 @@ class Agent:
         self.known = KnownPods(start_time_wait_ns)
         self._running: Collection[str] = ()
         self._measured: set[str] = set()
+        self._unnamed: dict[str, tuple[Pod, Reading, Row]] = {}
+        """The last reading of each pod that waits for its name."""
         self._restarts = exporter.remembers
         """Until the first reading, where a process before this one has left its state."""
 
@@ -132,17 +135,34 @@ class Agent:
         looked_ns = self._mono_clock()
         wall_offset_ns = self._wall_clock() - looked_ns
         readings = self._read(looked_ns, wall_offset_ns)
-        named = [(self.known.by_cgroup_uid[reading.cgroup_uid], reading) for reading in readings]
         rows = self._instruments.collect(readings)
-        self._exporter.put(named, rows, wall_offset_ns)
-        self.pods = len(readings)
+        known, last = self.known.by_cgroup_uid, self._unnamed
+        self._unnamed = {}
+        named: list[tuple[Pod, Reading]] = []
+        named_rows = []
+        for reading, row in zip(readings, rows, strict=True):
+            uid = reading.cgroup_uid
+            if pod := known.get(uid):
+                named.append((pod, reading))
+                named_rows.append(row)
+            else:
+                self._unnamed[uid] = self.known.waiting[uid], reading, row
+        self.pods = len(named)
+        for uid, (pod, reading, row) in last.items():
+            if uid not in self._running:
+                # It has ended before its start time was known: that is left out.
+                named.append((known.get(uid, pod), reading))
+                named_rows.append(row)
+            elif uid not in known:
+                self._unnamed.setdefault(uid, (pod, reading, row))
+        self._exporter.put(named, named_rows, wall_offset_ns)
         self.ticks += 1
         self.tick_ns += self._mono_clock() - looked_ns
 
     def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
         self.known.update(self._told(), self._running, looked_ns)
         # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
-        wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid
+        wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid | self.known.waiting
         try:
             readings = self._cgroups.read(wanted, self.read_errors.figure)
         except CgroupRootError as error:
@@ -155,9 +175,11 @@ class Agent:
             self._restarts = False
             self.known.hold(self._exporter.holders(found, self._cgroups.look))
             self.known.update(self._told(), self._running, looked_ns)
-            readings = [reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid]
+            readings = [
+                reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid | self.known.waiting
+            ]
         if _log.isEnabledFor(logging.DEBUG):
-            self._log_changes({reading.cgroup_uid for reading in readings})
+            self._log_changes({reading.cgroup_uid for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
         self.coverage.update(looked_ns, self.known.expected(found), found)
         self._exporter.forget_all_but(self.known.by_cgroup_uid)

@@ -35,6 +35,8 @@ class KnownPods:
 
     def __init__(self, wait_ns: int = START_TIME_WAIT_NS) -> None:
         self.by_cgroup_uid: dict[str, Pod] = {}
+        self.waiting: dict[str, Pod] = {}
+        """cgroup uid → a pod whose own cgroup that is, or will be, and whose start time is not known yet."""
         self.refused_claims = 0
         self._wait_ns = wait_ns
         self._listed: Sequence[Pod] = ()
@@ -63,6 +65,7 @@ class KnownPods:
         self._listed = listed
         known: dict[str, Pod] = {}
         since_ns: dict[str, int] = {}
+        waiting: dict[str, Pod] = {}
         for pod in listed:
             uid = pod.cgroup_uid
             holder = self.by_cgroup_uid.get(uid) if uid in running else None
@@ -70,16 +73,17 @@ class KnownPods:
                 known[uid] = holder
                 continue
             if pod.start_time is None and self._wait_ns:
-                if uid not in running:
-                    continue
-                since_ns[uid] = self._since_ns.get(uid, now_ns)
-                if now_ns - since_ns[uid] < self._wait_ns:
+                if uid in running:
+                    since_ns[uid] = self._since_ns.get(uid, now_ns)
+                if now_ns - since_ns.get(uid, now_ns) < self._wait_ns:
+                    waiting[uid] = pod
                     continue
             known[uid] = pod
         for uid, pod in self.by_cgroup_uid.items():
             if uid in running:
                 known.setdefault(uid, pod)
         self.by_cgroup_uid = known
+        self.waiting = {uid: pod for uid, pod in waiting.items() if pod.uid == uid not in known}
         self._settled = len(known) == len(listed) and all(known.get(pod.cgroup_uid) == pod for pod in listed)
         self._since_ns = since_ns
         self._refused &= {pod.uid for pod in listed}

@@ -6,6 +6,7 @@ The whole way from the cgroup's files to the request's bytes, with clocks and a 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -224,6 +225,29 @@ def test_a_counter_that_went_down_is_a_new_baseline(node: Node, receiver: Direct
     assert deltas == [1_000_000, 1_000_000, 500_000]
     shares = [p.value for p in received if p.metric == "cpu_percent" and p.attributes["kind"] == "total"]
     assert len(shares) == 3
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["listed", "no longer listed"])
+def test_a_pod_that_ends_before_its_start_time_is_known(
+    node: Node, receiver: DirectReceiver, is_forgotten: bool
+) -> None:
+    """It is sent once, without that attribute, with all that it used until its last reading."""
+    node.read()
+    uid = node.start(1)
+    waiting = node.told = (replace(node.pods[uid], start_time=None),)
+    node.read()
+    node.use(uid, 700)
+    node.read()
+    node.deliver()
+    assert points(receiver.requests) == []
+    node.end(uid)
+    node.told = () if is_forgotten else waiting
+    for _ in range(3):
+        node.read()
+        node.deliver()
+    received = node.assert_conserved(receiver.requests)
+    assert cpu_time(received, uid)["total"] == 700_000
+    assert {"k8s.pod.start_time" in point.resource for point in received} == {False}
 
 
 def test_a_first_reading_is_a_baseline(node: Node, receiver: DirectReceiver) -> None:
