@@ -283,7 +283,7 @@ def _pattern(file: PlannedFile, layout: _Layout, *, is_flat: bool) -> bytes:
 
 def _digits(cell: Cell) -> bytes:
     """18 digits always fit an int64; where they are multiplied, so many less."""
-    return rb"(\d{1,%d})" % (18 if cell.factor == 1 else 18 - len(str(cell.factor)))
+    return rb"(\d{1,%d})" % (18 if cell.factor == 1 else 18 - len(str(cell.factor - 1)))
 
 
 def _scaled(value: Value, factor: int, key: bytes, path: str, report: Report) -> Value:
