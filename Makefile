@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover soak bench otelcol scale constraints clean
+.PHONY: help demo test lint format cover soak bench otelcol scale cluster cluster-up cluster-down kubectl constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -23,6 +23,9 @@ help:
 	@echo 'make bench      what the exporter costs, beside the least that the kernel allows (FLAGS=--help)'
 	@echo 'make scale      the load of a large cluster on its API servers and collectors, simulated (FLAGS=--help)'
 	@echo 'make otelcol    builds the OpenTelemetry Collector for the tests that need it (needs Go, about two minutes)'
+	@echo 'make cluster    the tests that need a Kubernetes node, in a real one of their own (root, Go; FLAGS=...)'
+	@echo 'make cluster-up      starts that node, and leaves it up; make cluster-down ends it'
+	@echo 'make kubectl ARGS="get pods -A"   kubectl in it'
 	@echo 'make constraints  pins the newest versions (needs uv)'
 	@echo 'make clean      removes what the above have made'
 
@@ -55,6 +58,18 @@ bench: $(VENV)/.demo-stamp
 
 scale: $(VENV)/.demo-stamp
 	@$(BIN)/python -m bench.scale $(FLAGS)
+
+cluster: $(VENV)/.dev-stamp $(OTELCOL)
+	@$(BIN)/python -m tests.cluster with $(BIN)/python -m pytest tests/cluster $(FLAGS)
+
+cluster-up: $(VENV)/.dev-stamp
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.dev-stamp
+	@$(BIN)/python -m tests.cluster down
+
+kubectl: $(VENV)/.dev-stamp
+	@$(BIN)/python -m tests.cluster in kubectl $(ARGS)
 
 otelcol: $(OTELCOL)
 

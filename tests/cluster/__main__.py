@@ -1,0 +1,44 @@
+"""`python -m tests.cluster`: a real Kubernetes node on this machine.
+
+up            starts one, which stays up
+down          takes it down
+in PROGRAM …  runs a program in the namespaces of the one that is up
+with PROGRAM … the same, with a node that is started for it where none is up, and taken down after it
+why-not       says why none can be run here, with exit code 1
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tests.cluster import binaries, node
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        match arguments:
+            case ["up"]:
+                node.up(attached=False)
+                sys.stderr.write("the node is up: `make kubectl ARGS='get pods -A'`, `make cluster-down`\n")
+            case ["down"]:
+                node.down()
+            case ["in", *argv] if argv:
+                return node.run(argv)
+            case ["with", *argv] if argv:
+                with node.running():
+                    return node.run(argv)
+            case ["why-not"]:
+                if reason := binaries.why_not():
+                    sys.stdout.write(reason + "\n")
+                    return 1
+            case _:
+                sys.stderr.write(__doc__ or "")
+                return 2
+    except node.NodeFailed as error:
+        sys.stderr.write(f"no node: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""The programs of a node that no package has: built once, and kept outside the checkout by version and recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.cluster.versions import KUBERNETES
+from tests.deploy.files import REPOSITORY, copied_from_context, dockerfile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PROGRAMS = ("kube-apiserver", "kubelet", "kubectl")
+_WORKLOAD = Path(__file__).with_name("workload.c")
+
+# What must be there, and the package of Debian's that has it.
+_FROM_PACKAGES = {
+    "etcd": "etcd-server",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "ip": "iproute2",
+    "gcc": "gcc and libc6-dev",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+}
+CNI_PLUGINS = Path("/usr/lib/cni")
+BUSYBOX = Path("/bin/busybox")
+_UNUSED_SECONDS = 24 * 3600.0
+"""After which an image of sources as they were is removed."""
+
+
+def cache_directory() -> Path:
+    """Where built things are kept; not in the checkout, so that `make clean` and a new clone leave them alone."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-k8s-cgroup"
+
+
+def why_not() -> str | None:
+    """Why no node can be run on this machine; None where it can (its programs may still have to be built)."""
+    if sys.platform != "linux":
+        return "a Kubernetes node needs Linux"
+    if os.geteuid() != 0:
+        return "a Kubernetes node needs root"
+    missing = sorted({package for program, package in _FROM_PACKAGES.items() if shutil.which(program) is None})
+    missing += [] if (CNI_PLUGINS / "bridge").exists() else ["containernetworking-plugins"]
+    missing += [] if BUSYBOX.exists() else ["busybox-static"]
+    if missing:
+        return f"not installed (Debian and Ubuntu: apt-get install): {', '.join(missing)}"
+    if shutil.which("go") is None and not _kubernetes().is_dir():
+        return "Go is not installed, which kube-apiserver and kubelet are built with"
+    return None
+
+
+def kubernetes() -> Path:
+    """The directory of ``PROGRAMS``, built (minutes of two cores) where it is not there yet."""
+    directory = _kubernetes()
+    if not directory.is_dir():
+        sys.stderr.write(f"building Kubernetes {KUBERNETES} into {directory}: about six minutes on two cores, once\n")
+        _install(directory, _build_kubernetes)
+    return directory
+
+
+def workload() -> Path:
+    """The program that the tests' containers run (``workload.c``)."""
+    directory = cache_directory() / f"workload-{_hash(_WORKLOAD.read_text())}"
+    if not directory.is_dir():
+        _install(directory, _build_workload)
+    return directory / "workload"
+
+
+def exporter_image() -> Path:
+    """The archive of the image that deploy/Dockerfile describes, of this checkout as it is."""
+    inputs = [Path(__file__).with_name("engine.py"), REPOSITORY / "deploy/Dockerfile"]
+    for source in copied_from_context(dockerfile()):
+        path = REPOSITORY / source
+        inputs += [each for each in path.rglob("*.py*") if each.suffix != ".pyc"] if path.is_dir() else [path]
+    text = "".join(f"{path.relative_to(REPOSITORY)} {path.read_text()}" for path in sorted(inputs))
+    directory = cache_directory() / f"exporter-{_hash(text + sys.version + sys.prefix)}"
+    if not directory.is_dir():
+        sys.stderr.write("making the exporter's image: about half a minute, once for each state of the sources\n")
+        for old in cache_directory().glob("exporter-*"):
+            if old.stat().st_mtime < time.time() - _UNUSED_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        _install(directory, _build_exporter_image)
+    return directory / "exporter.tar"
+
+
+def _kubernetes() -> Path:
+    return cache_directory() / f"kubernetes-{KUBERNETES}-{_hash(_recipe())}"
+
+
+def _recipe() -> str:
+    """What the built programs depend on."""
+    return json.dumps([_go_mod([]), _build_command(Path()), _GO])
+
+
+# Nothing of the user's that changes what is built.
+_GO = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0", "GOWORK": "off"}
+
+
+def _go_mod(staging: Sequence[str]) -> str:
+    """A module of our own. Kubernetes' own names its parts by folders of its repository, which no proxy has."""
+    lines = ["module node", "go 1.24.0", f"require k8s.io/kubernetes v{KUBERNETES}"]
+    version = re.sub(r"^1", "v0", KUBERNETES)
+    lines += [f"replace {name} => {name} {version}" for name in staging]
+    return "\n".join(lines) + "\n"
+
+
+def _build_command(output: Path) -> list[str]:
+    # Without its version the components refuse each other.
+    flags = f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES}"
+    packages = [f"k8s.io/kubernetes/cmd/{program}" for program in PROGRAMS]
+    return ["go", "build", "-trimpath", "-ldflags", flags, "-o", f"{output}/", *packages]
+
+
+def _build_kubernetes(directory: Path) -> None:
+    environ = os.environ | _GO
+    with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-go-") as made:
+        module = f"k8s.io/kubernetes@v{KUBERNETES}"
+        download = subprocess.run(
+            ["go", "mod", "download", "-json", module], cwd=made, env=environ, stdout=subprocess.PIPE, check=True
+        )
+        text = Path(json.loads(download.stdout)["GoMod"]).read_text()
+        staging = re.findall(r"^\s*(k8s\.io/\S+) => \./staging/", text, re.MULTILINE)
+        Path(made, "go.mod").write_text(_go_mod(staging))
+        subprocess.run(_build_command(directory), cwd=made, env=environ, check=True)
+
+
+def _build_workload(directory: Path) -> None:
+    subprocess.run(["gcc", "-O1", "-Wall", "-static", "-o", directory / "workload", _WORKLOAD], check=True)
+
+
+def _build_exporter_image(directory: Path) -> None:
+    command = ["unshare", "--mount", sys.executable, "-m", "tests.cluster.engine", str(directory)]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    (directory / "work").rmdir()
+
+
+def _install(directory: Path, build: Callable[[Path], None]) -> None:
+    """``directory`` as ``build`` fills it: whole, or not there."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{directory.name}.", dir=directory.parent))
+    try:
+        build(unfinished)
+        unfinished.chmod(0o755)
+        unfinished.rename(directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
