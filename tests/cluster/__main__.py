@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import sys
 
-from tests.cluster import binaries, node
+from tests.cluster import binaries
+from tests.cluster.node import Node, NodeFailed
 
 
 def main(arguments: list[str]) -> int:
+    node = Node()
     try:
         match arguments:
             case ["up"]:
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
             case _:
                 sys.stderr.write(__doc__ or "")
                 return 2
-    except node.NodeFailed as error:
+    except NodeFailed as error:
         sys.stderr.write(f"no node: {error}\n")
         return 1
     return 0

@@ -14,7 +14,8 @@ import requests
 from tests.cluster import control, kernel
 from tests.cluster.api import Api, ApiError, Object, eventually
 from tests.cluster.bootstrap import make_namespace
-from tests.cluster.layout import KUBELET_CERTIFICATE, KUBELET_URL, STATIC_PODS
+from tests.cluster.layout import ADMIN_KUBECONFIG, KUBELET_CERTIFICATE, KUBELET_URL, STATIC_PODS
+from tests.programs import clean_environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +117,11 @@ class Cluster:
             thread.join()
 
     def kubectl(self, *arguments: str) -> str:
-        done = subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=True, timeout=60)
+        """What it prints; with what it complains of, where it fails."""
+        environ = clean_environ(KUBECONFIG=str(ADMIN_KUBECONFIG))
+        done = subprocess.run(["kubectl", *arguments], env=environ, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
 

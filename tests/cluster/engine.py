@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.deploy.files import Instruction
 
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"}
+_LEFT_OUT_MODULES = ("_tkinter.", "_test", "_ctypes_test.")
 _PASSWD = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
 
 
@@ -48,6 +49,9 @@ def main() -> None:
     with tarfile.open(packages, "w") as tar:
         tar.add(stage.written, ".", filter=of_root)
     with tarfile.open(base, "w") as tar:
+        # The dynamic linker's names go through these.
+        for path in (Path(name) for name in ("/lib", "/lib64", "/bin") if Path(name).is_symlink()):
+            tar.add(path, str(path).lstrip("/"), recursive=False, filter=of_root)
         for path in sorted(set(_python()) | set(_libraries(stage.written))):
             tar.add(path, str(path).lstrip("/"), recursive=False, filter=of_root)
         passwd = work / "passwd"
@@ -133,11 +137,11 @@ class Stage:
 def _python() -> Iterator[Path]:
     """The interpreter and its standard library."""
     executable = Path(sys._base_executable)  # type: ignore[attr-defined]
-    yield from (executable, executable.resolve())
+    yield from (executable.parent.resolve() / executable.name, executable.resolve())
     for directory, names, files in os.walk(sysconfig.get_path("stdlib", vars=_base())):
         names[:] = [name for name in names if name not in _LEFT_OUT and not name.startswith("config-")]
         yield Path(directory)
-        yield from (Path(directory, name) for name in (*files, *names) if not name.endswith(".a"))
+        yield from (Path(directory, name) for name in files if not name.startswith(_LEFT_OUT_MODULES))
 
 
 def _base() -> dict[str, str]:
@@ -152,7 +156,7 @@ def _libraries(packages: Path) -> Iterator[Path]:
     for found in set(re.findall(r"^\s+(?:\S+ => )?(/\S+) \(0x", done.stdout, re.MULTILINE)):
         path = Path(found)
         if not path.is_relative_to(packages):
-            yield path
+            yield path.parent.resolve() / path.name
             yield path.resolve()
 
 

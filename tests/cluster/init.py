@@ -20,7 +20,7 @@ from tests.cluster.daemons import daemons
 from tests.cluster.layout import CONTAINERD_SOCKET, NODE, NODE_ADDRESS, SERVICE_ADDRESS, STATE
 
 # The kubelet sets these (https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/); here it finds them set.
-_SYSCTLS = {
+SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
     "kernel/panic": "10",
@@ -84,6 +84,7 @@ def _mount_cgroups() -> int:
     """The hierarchies with the nest as their root, since it is the root of the cgroup namespace; their version."""
     hierarchies = nest.hierarchies()
     version = 2 if hierarchies[0].kind == "cgroup2" else 1
+    _run("umount", "--recursive", "--lazy", "/sys")
     _run("mount", "-t", "sysfs", "none", "/sys")
     if version == 2:
         _run("mount", "-t", "cgroup2", "none", nest.ROOT)
@@ -111,7 +112,7 @@ def _mount_everything_else() -> None:
         work.mkdir()
         _run("mount", "-t", "overlay", "-o", f"lowerdir={path},upperdir={upper},workdir={work}", "none", path)
     sysctls = STATE / "sysctls"
-    for name, value in _SYSCTLS.items():
+    for name, value in SYSCTLS.items():
         file = sysctls / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{value}\n")

@@ -31,7 +31,7 @@ class Order(NamedTuple):
     nest: str
     """Name of the node's cgroups."""
     directory: str
-    """For ``lock``, ``pid`` and the logs."""
+    """For the logs, ``lock`` (who has it is up, and its process id is in it), and ``pid`` (of the first process)."""
     kubernetes: str
     images: list[str]
     attached: bool
@@ -42,12 +42,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     order = Order(*json.loads(sys.argv[1]))
     directory = Path(order.directory)
-    with (directory / "lock").open("w") as lock:
+    with (directory / "lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         home = nest.Nest(order.nest)
         home.remove()  # of a keeper that was killed
         for old in directory.glob("*.log"):
-            old.unlink()
+            if old.name != "keeper.log":  # this one's own
+                old.unlink()
         home.make()
         try:
             _keep(order, home, directory)
@@ -92,6 +96,7 @@ def _keep(order: Order, home: nest.Nest, directory: Path) -> None:
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: not in the middle of cleaning up
     sys.exit(0)
 
 

@@ -52,6 +52,11 @@ def new_signing_key() -> None:
     VERIFYING_KEY.write_bytes(public)
 
 
+def write_token_kubeconfig(path: Path, token: str) -> None:
+    """A kubeconfig with the token as its only credentials."""
+    _write_kubeconfig(path, {"token": token})
+
+
 def _certificate(
     ca: trustme.CA, name: str, *identities: str, user: str | None = None, group: str | None = None
 ) -> None:
@@ -63,20 +68,25 @@ def _certificate(
 
 
 def _kubeconfig(path: Path, user: str) -> None:
-    def data(file: Path) -> str:
-        return base64.b64encode(file.read_bytes()).decode()
-
-    cluster = {"server": API_URL, "certificate-authority-data": data(CA)}
     credentials = {
-        "client-certificate-data": data(PKI / f"{user}.crt"),
-        "client-key-data": data(PKI / f"{user}.key"),
+        "client-certificate-data": _data(PKI / f"{user}.crt"),
+        "client-key-data": _data(PKI / f"{user}.key"),
     }
+    _write_kubeconfig(path, credentials)
+
+
+def _data(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
+
+
+def _write_kubeconfig(path: Path, credentials: dict[str, str]) -> None:
+    cluster = {"server": API_URL, "certificate-authority-data": _data(CA)}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "node", "cluster": cluster}],
-        "users": [{"name": user, "user": credentials}],
-        "contexts": [{"name": "node", "context": {"cluster": "node", "user": user}}],
+        "users": [{"name": "user", "user": credentials}],
+        "contexts": [{"name": "node", "context": {"cluster": "node", "user": "user"}}],
         "current-context": "node",
     }
     path.write_text(json.dumps(config))  # JSON is YAML

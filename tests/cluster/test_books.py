@@ -12,7 +12,6 @@ from tests.cluster.conftest import POLL_SECONDS
 from tests.cluster.exported import ALL_METRICS, PodPoints
 from tests.cluster.kernel import Life, is_v2
 from tests.cluster.layout import NODE
-from tests.cluster.pods import pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +27,7 @@ _LONG_ENOUGH_SECONDS = 3.0
 
 @pytest.fixture(scope="module")
 def exported(cluster: Cluster, observer: Observer) -> Mapping[str, PodPoints]:
-    # One that there is in any case, also where few of the tests were chosen.
-    uid = cluster.run(pod("idle"))["metadata"]["uid"]
+    uid = observer.idle
     eventually(lambda: uid in observer.kernel.lives and observer.kernel.lives[uid].usage_ns_for(IDLE_SECONDS))
     return observer.exported.pods()
 

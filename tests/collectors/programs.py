@@ -38,17 +38,19 @@ def why_not(name: Name) -> str | None:
 
 
 @contextmanager
-def collector(name: Name, directory: Path, forward_to: str) -> Iterator[Listening]:
-    """Runs it, with its files in ``directory``, until the end: all it takes goes to ``forward_to`` (gRPC) unchanged."""
-    grpc, http = _free_ports(2)
-    listening = Listening(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}")
+def collector(name: Name, directory: Path, forward_to: str, *, address: str = "127.0.0.1") -> Iterator[Listening]:
+    """Runs it, with its files in ``directory``, until the end: all it takes at ``address``, of this machine's, goes to
+    ``forward_to`` (gRPC) unchanged.
+    """
+    grpc, http = (f"{address}:{port}" for port in _free_ports(2))
+    listening = Listening(f"http://{grpc}", f"http://{http}")
     binary = _binary(name)
     assert binary is not None
     if name == "rotel":
         flags: dict[str, str | Path] = {
             "--pid-file": directory / "rotel.pid",
-            "--otlp-grpc-endpoint": f"127.0.0.1:{grpc}",
-            "--otlp-http-endpoint": f"127.0.0.1:{http}",
+            "--otlp-grpc-endpoint": grpc,
+            "--otlp-http-endpoint": http,
             "--exporter": "otlp",
             "--otlp-exporter-endpoint": forward_to,
             "--otlp-exporter-protocol": "grpc",
@@ -71,14 +73,11 @@ def _binary(name: Name) -> Path | None:
     return None if package is None or package.origin is None else Path(package.origin).with_name("rotel-agent")
 
 
-def _otelcol_config(grpc: int, http: int, forward_to: str) -> object:
+def _otelcol_config(grpc: str, http: str, forward_to: str) -> object:
     return {
         "receivers": {
             "otlp": {
-                "protocols": {
-                    "grpc": {"endpoint": f"127.0.0.1:{grpc}"},
-                    "http": {"endpoint": f"127.0.0.1:{http}"},
-                }
+                "protocols": {"grpc": {"endpoint": grpc}, "http": {"endpoint": http}},
             }
         },
         "exporters": {"otlp_grpc": {"endpoint": forward_to, "tls": {"insecure": True}}},
