@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover soak bench otelcol scale cluster cluster-up cluster-down kubectl constraints clean
+.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-up cluster-down kubectl constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint       ruff, mypy and the import contract'
 	@echo 'make format     ruff, mending what it can'
 	@echo 'make bench      what the exporter costs, beside the least that the kernel allows (FLAGS=--help)'
+	@echo 'make bench-kubelet  the exporter beside the kubelet it could replace the scraping of, in a real node (root, Go)'
 	@echo 'make scale      the load of a large cluster on its API servers and collectors, simulated (FLAGS=--help)'
 	@echo 'make otelcol    builds the OpenTelemetry Collector for the tests that need it (needs Go, about two minutes)'
 	@echo 'make cluster    the tests that need a Kubernetes node, in a real one of their own (root, Go; FLAGS=...)'
@@ -55,6 +56,9 @@ format: $(VENV)/.dev-stamp
 
 bench: $(VENV)/.demo-stamp
 	@$(BIN)/python -m bench.bench $(FLAGS)
+
+bench-kubelet: $(VENV)/.dev-stamp
+	@$(BIN)/python -m tests.cluster with $(BIN)/python -m bench.kubelet $(FLAGS)
 
 scale: $(VENV)/.demo-stamp
 	@$(BIN)/python -m bench.scale $(FLAGS)

@@ -36,10 +36,10 @@ def measure_process(
             sink.wait_for(1)
             first_point_seconds = time.monotonic() - began
             sink.wait_for(3)
-            cpu_before, at_before = _cpu_seconds(process.pid), time.monotonic()
+            cpu_before, at_before = cpu_seconds(process.pid), time.monotonic()
             time.sleep(ticks * poll_ms / 1000)
-            cpu_share = (_cpu_seconds(process.pid) - cpu_before) / (time.monotonic() - at_before)
-            status = _status(process.pid)
+            cpu_share = (cpu_seconds(process.pid) - cpu_before) / (time.monotonic() - at_before)
+            figures = status(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
@@ -48,19 +48,19 @@ def measure_process(
     late = sorted((phase - min(phases)) / 1e6 for phase in phases)
     return {
         "start_to_first_point_seconds": first_point_seconds,
-        "rss_mb": status["VmRSS"] / 1024,
-        "threads": status["Threads"],
+        "rss_mb": figures["VmRSS"] / 1024,
+        "threads": figures["Threads"],
         "cpu_percent_of_a_core": 100 * cpu_share,
         "late_p99_ms": late[int(0.99 * (len(late) - 1))],
     }
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
-def _status(pid: int) -> dict[str, int]:
+def status(pid: int) -> dict[str, int]:
     """VmRSS (kB) and Threads."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
@@ -72,10 +71,18 @@ class Exported:
 
     def __init__(self, receiver: OtlpReceiver) -> None:
         self._receiver = receiver
+        self._pods: dict[str, PodPoints] = {}
+        self._read = 0
 
-    def pods(self, since: int = 0) -> dict[str, PodPoints]:
-        """By the uid in the cgroup's path; of the messages from number ``since`` on."""
-        return by_pod(self._receiver.messages[since:])
+    def pods(self, since: int | None = None) -> dict[str, PodPoints]:
+        """By the uid in the cgroup's path; of all messages, or of those from number ``since`` on."""
+        messages = self._receiver.messages
+        if since is not None:
+            return _add({}, messages[since:])
+        # There are hundreds of thousands of points in the end: each is looked at once.
+        _add(self._pods, messages[self._read :])
+        self._read = len(messages)
+        return dict(self._pods)
 
     @property
     def count(self) -> int:
@@ -83,7 +90,7 @@ class Exported:
         return len(self._receiver.messages)
 
     def wait_for(
-        self, condition: Callable[[dict[str, PodPoints]], bool], *, since: int = 0, seconds: float = 30.0
+        self, condition: Callable[[dict[str, PodPoints]], bool], *, since: int | None = None, seconds: float = 30.0
     ) -> dict[str, PodPoints]:
         """The pods, once ``condition`` is true of them."""
 
@@ -93,20 +100,19 @@ class Exported:
 
         return eventually(pods, seconds)
 
-    def wait_for_pod(self, uid: str, *, since: int = 0, seconds: float = 30.0) -> PodPoints:
+    def wait_for_pod(self, uid: str, *, since: int | None = None, seconds: float = 30.0) -> PodPoints:
         """What was sent of it since then, once there is something."""
         return self.wait_for(lambda pods: uid in pods, since=since, seconds=seconds)[uid]
 
 
-def by_pod(messages: Iterable[ExportMetricsServiceRequest]) -> dict[str, PodPoints]:
-    found: dict[str, PodPoints] = defaultdict(PodPoints)
+def _add(pods: dict[str, PodPoints], messages: Iterable[ExportMetricsServiceRequest]) -> dict[str, PodPoints]:
     for point in otlp.points(messages):
         if "cgroup.path" in point.resource:
-            pod = found[point.resource["cgroup.path"].rpartition("/pod")[2]]
+            pod = pods.setdefault(point.resource["cgroup.path"].rpartition("/pod")[2], PodPoints())
             pod.points.append(point)
             if point.resource not in pod.resources:
                 pod.resources.append(point.resource)
-    return dict(found)
+    return pods
 
 
 def longest_gap_seconds(points: list[Point]) -> float:
