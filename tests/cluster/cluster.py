@@ -14,11 +14,11 @@ import requests
 from tests.cluster import control, kernel
 from tests.cluster.api import Api, ApiError, Object, eventually
 from tests.cluster.bootstrap import make_namespace
-from tests.cluster.layout import ADMIN_KUBECONFIG, KUBELET_CERTIFICATE, KUBELET_URL, STATIC_PODS
+from tests.cluster.layout import ADMIN_KUBECONFIG, KUBELET_CERTIFICATE, KUBELET_URL, NODE, STATIC_PODS
 from tests.programs import clean_environ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 PODS = "/api/v1/pods"
@@ -75,6 +75,12 @@ class Cluster:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         answer = self.api.post(path, {"spec": {"expirationSeconds": 3600}})
         return str(answer["status"]["token"])
+
+    def set_role(self, objects: Sequence[Object]) -> None:
+        """The rights of the exporter are those of the manifest's ``objects``."""
+        (role,) = (each for each in objects if each["kind"] == "ClusterRole")
+        name = role["metadata"]["name"]
+        self.api.patch(f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}", {"rules": role["rules"]})
 
     def summary(self) -> Object:
         """https://kubernetes.io/docs/reference/instrumentation/node-metrics/"""
@@ -134,9 +140,10 @@ class Listed:
     def __init__(self) -> None:
         self.pods: dict[str, Object] = {}
         """By the uid in the cgroup's name."""
+        self.first: dict[str, tuple[str, str]] = {}
+        """The API's uid and start time of each, as they were when it had both for the first time."""
         self.uids: dict[str, set[str]] = {}
         """The uids that the API gave a pod: of a static one, that of each of its mirrors."""
-        self.start_times: dict[str, set[str]] = {}
         self._api = Api()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="listed", daemon=True)
@@ -151,6 +158,25 @@ class Listed:
         self._stop.set()
         self._thread.join()
 
+    def resource(self, uid: str, path: str, source: str = "api") -> Object:
+        """What the Resource of the pod with that cgroup must be; KeyError where the API has not listed it."""
+        metadata = self.pods[uid]["metadata"]
+        # A mirror that is made anew has another uid and start time: those of the first one stay.
+        own_uid, started = self.first[uid]
+        resource = {
+            "k8s.pod.uid": own_uid,
+            "k8s.pod.name": metadata["name"],
+            "k8s.namespace.name": metadata["namespace"],
+            "k8s.node.name": NODE,
+            "k8s.pod.start_time": started,
+            "cgroup.path": path,
+        }
+        if own_uid != uid:
+            resource["k8s.pod.annotation.kubernetes.io/config.hash"] = uid
+            if source == "kubelet":  # it has no mirrors
+                resource["k8s.pod.uid"] = uid
+        return resource
+
     def _run(self) -> None:
         while not self._stop.wait(0.4):
             try:
@@ -162,7 +188,7 @@ class Listed:
                 self.pods[uid] = pod
                 self.uids.setdefault(uid, set()).add(pod["metadata"]["uid"])
                 if started := pod["status"].get("startTime"):
-                    self.start_times.setdefault(uid, set()).add(started)
+                    self.first.setdefault(uid, (pod["metadata"]["uid"], started))
 
 
 def cgroup_uid(pod: Object) -> str:

@@ -16,7 +16,6 @@ from tests.cluster.layout import (
     CONTAINERD_SOCKET,
     ISSUER,
     KUBELET_KUBECONFIG,
-    KUBELET_ROOT,
     NODE,
     NODE_ADDRESS,
     PKI,
@@ -102,8 +101,6 @@ def _kubelet(kubernetes: Path, config: Path) -> list[str | Path]:
         "hostname-override": NODE,
         "kubeconfig": KUBELET_KUBECONFIG,
         "node-ip": NODE_ADDRESS,
-        "root-dir": KUBELET_ROOT,
-        "cert-dir": KUBELET_ROOT / "pki",
     }
     return [kubernetes / "kubelet", *(f"--{name}={value}" for name, value in flags.items())]
 

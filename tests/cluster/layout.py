@@ -25,8 +25,7 @@ VERIFYING_KEY = PKI / "sa.pub"
 ADMIN_KUBECONFIG = STATE / "admin.kubeconfig"
 KUBELET_KUBECONFIG = STATE / "kubelet.kubeconfig"
 STATIC_PODS = STATE / "static-pods"
-KUBELET_ROOT = STATE / "kubelet"
-KUBELET_CERTIFICATE = KUBELET_ROOT / "pki/kubelet.crt"
+KUBELET_CERTIFICATE = Path("/var/lib/kubelet/pki/kubelet.crt")
 """The kubelet's own, which no CA of the cluster has signed: its default."""
 CONTAINERD_SOCKET = STATE / "containerd.sock"
 

@@ -11,7 +11,6 @@ from tests.cluster.api import eventually
 from tests.cluster.conftest import POLL_SECONDS
 from tests.cluster.exported import ALL_METRICS, PodPoints
 from tests.cluster.kernel import Life, is_v2
-from tests.cluster.layout import NODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,26 +52,9 @@ def test_each_pod_is_one_resource_for_its_life(observer: Observer, exported: Map
     """Whole from the first point on, the same to the last, and as the API has it."""
     wrong = []
     for uid, of_pod in exported.items():
-        metadata = observer.listed.pods[uid]["metadata"]
-        if len(of_pod.resources) != 1:
-            wrong.append(f"{metadata['name']}: {of_pod.resources}")
-            continue
-        resource = of_pod.resources[0]
-        expected = {
-            "k8s.pod.name": metadata["name"],
-            "k8s.namespace.name": metadata["namespace"],
-            "k8s.node.name": NODE,
-            "cgroup.path": observer.kernel.lives[uid].path,
-        }
-        if {name: resource.get(name) for name in expected} != expected:
-            wrong.append(f"{metadata['name']}: {resource} is not {expected}")
-        if resource["k8s.pod.uid"] not in observer.listed.uids[uid]:
-            wrong.append(
-                f"{metadata['name']}: uid {resource['k8s.pod.uid']}, the API's are {observer.listed.uids[uid]}"
-            )
-        started = observer.listed.start_times.get(uid, set())
-        if resource.get("k8s.pod.start_time") not in started:
-            wrong.append(f"{metadata['name']}: started {resource.get('k8s.pod.start_time')}, by the API {started}")
+        expected = observer.listed.resource(uid, observer.kernel.lives[uid].path)
+        if of_pod.resources != [expected]:
+            wrong.append(f"{of_pod.resources} is not {expected}")
     assert "\n".join(wrong) == ""
 
 

@@ -18,11 +18,11 @@ from tests.cluster.exported import Exported
 from tests.cluster.layout import EXPORTER_IMAGE, NODE, NODE_ADDRESS
 from tests.cluster.pods import container, pod
 from tests.collectors.programs import collector, why_not
-from tests.deploy.files import of_kind
+from tests.deploy.files import manifest, with_optional_lines
 from tests.fakes.otlp_receiver import OtlpReceiver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.cluster.api import Object
     from tests.cluster.cluster import Cluster
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 NAME = "otel-k8s-cgroup-node-1"
 
 
-def daemon_pod(endpoint: str, **environ: str) -> Object:
-    """The pod that the DaemonSet's controller would make for the node; none runs here."""
-    template = copy.deepcopy(of_kind("DaemonSet")["spec"]["template"])
+def daemon_pod(objects: Sequence[Object], endpoint: str, **environ: str) -> Object:
+    """The pod that the manifest's DaemonSet's controller would make for the node; none runs here."""
+    (daemon_set,) = (each for each in objects if each["kind"] == "DaemonSet")
+    template = copy.deepcopy(daemon_set["spec"]["template"])
     spec = template["spec"]
     (exporter,) = spec["containers"]
     assert exporter["image"].partition(":")[0] == "otel-k8s-cgroup"
@@ -46,13 +47,13 @@ def daemon_pod(endpoint: str, **environ: str) -> Object:
 
 
 @contextmanager
-def deployed(cluster: Cluster, directory: Path, **environ: str) -> Iterator[Exported]:
-    """The exporter's pod runs, and sends through the Collector."""
+def deployed(cluster: Cluster, directory: Path, objects: Sequence[Object], **environ: str) -> Iterator[Exported]:
+    """The exporter's pod runs, by the manifest's ``objects``, and sends through the Collector."""
     with (
         OtlpReceiver("grpc") as receiver,
         collector("otelcol", directory, receiver.endpoint, address=NODE_ADDRESS) as listening,
     ):
-        cluster.run(daemon_pod(listening.grpc, **environ))
+        cluster.run(daemon_pod(objects, listening.grpc, **environ))
         try:
             yield Exported(receiver)
         finally:
@@ -65,20 +66,27 @@ def deployed(cluster: Cluster, directory: Path, **environ: str) -> Iterator[Expo
 pytestmark = pytest.mark.skipif(why_not("otelcol") is not None, reason=str(why_not("otelcol")))
 
 
-def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observer, tmp_path: Path) -> None:
-    """Confined as it is written there, it names and measures every pod of the node, its own too; it ends in order."""
-    with deployed(cluster, tmp_path, OTEL_K8S_CGROUP_POLL_INTERVAL="1s") as exported:
-        running = cluster.run(pod("born-beside-it", container("burn", "300", "pause")))
+@pytest.mark.parametrize("source", ["api", "kubelet"])
+def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observer, source: str, tmp_path: Path) -> None:
+    """Confined as it is written there, it names and measures every pod of the node, its own too; it ends in order. Also
+    with the lines that make it ask the kubelet.
+    """
+    objects = manifest() if source == "api" else with_optional_lines()
+    cluster.set_role(objects)
+    with deployed(cluster, tmp_path, objects, OTEL_K8S_CGROUP_POLL_INTERVAL="1s") as exported:
+        exported.wait_for(bool)  # its first reading: what is there then does not count from zero
+        running = cluster.run(pod(f"beside-{source}", container("burn", "300", "pause")))
         born, own = cgroup_uid(running), cgroup_uid(cluster.pod(NAME, NAMESPACE))
         here = (observer.kernel.running & observer.exported.pods().keys()) | {born, own}
         exported.wait_for(
             lambda pods: all(uid in pods and len(pods[uid].of("cpu_time_delta", "total")) > 2 for uid in here)
         )
         check_confinement(Path("/proc", str(exporter_pid(cluster))))
-    pods, observed = exported.pods(), observer.exported.pods()
-    assert {uid: pods[uid].resources for uid in here} == {uid: observed[uid].resources[-1:] for uid in here}
+    cluster.set_role(manifest())
+    pods = exported.pods()
     for uid in here:
         life = observer.kernel.lives[uid]
+        assert pods[uid].resources == [observer.listed.resource(uid, life.path, source)]
         assert pods[uid].disagreements(life, counted_from_zero=uid == born) == []
 
 
@@ -112,7 +120,7 @@ def runs_in(process: Path, container_id: str) -> bool:
 def test_its_container_is_killed(cluster: Cluster, account: str, observer: Observer, tmp_path: Path) -> None:
     """The next one goes on from the state file: what a pod uses is counted once over both of them."""
     steady = cgroup_uid(cluster.run(pod("outlives-it", container("burn", "60000", "pause"))))
-    with deployed(cluster, tmp_path, OTEL_K8S_CGROUP_POLL_INTERVAL="1s") as exported:
+    with deployed(cluster, tmp_path, manifest(), OTEL_K8S_CGROUP_POLL_INTERVAL="1s") as exported:
         exported.wait_for(lambda pods: len(pods[steady].of("cpu_time_delta", "total")) > 2)
         os.kill(exporter_pid(cluster), signal.SIGKILL)
         number = exported.count
@@ -123,6 +131,6 @@ def test_its_container_is_killed(cluster: Cluster, account: str, observer: Obser
 
         eventually(restarted)
         exported.wait_for(lambda pods: len(pods[steady].of("cpu_time_delta", "total")) > 2, since=number)
-    of_pod = exported.pods()[steady]
-    assert of_pod.disagreements(observer.kernel.lives[steady], counted_from_zero=False) == []
-    assert of_pod.resources == observer.exported.pods()[steady].resources
+    of_pod, life = exported.pods()[steady], observer.kernel.lives[steady]
+    assert of_pod.disagreements(life, counted_from_zero=False) == []
+    assert of_pod.resources == [observer.listed.resource(steady, life.path)]

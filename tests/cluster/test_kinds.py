@@ -127,11 +127,12 @@ def test_a_static_pod(cluster: Cluster, observer: Observer, kind: str) -> None:
         manifest["metadata"]["uid"] = uid
     (STATIC_PODS / f"{kind}.json").write_text(json.dumps(manifest))
     found = cluster.wait_for_phase(f"static-{kind}-{NODE}", "Running", namespace="kube-system", seconds=120)
-    resource = sent(observer, found).resource
-    assert cgroup_uid(found) != found["metadata"]["uid"]
+    resource, in_cgroup = sent(observer, found).resource, cgroup_uid(found)
+    assert in_cgroup != found["metadata"]["uid"]
     assert resource["k8s.pod.name"] == f"static-{kind}-{NODE}"
     assert resource["k8s.pod.uid"] == found["metadata"]["uid"]
-    assert resource["cgroup.path"] == f"/kubepods/besteffort/pod{cgroup_uid(found)}"
+    assert resource["k8s.pod.annotation.kubernetes.io/config.hash"] == in_cgroup
+    assert resource["cgroup.path"] == f"/kubepods/besteffort/pod{in_cgroup}"
 
 
 def test_a_pod_in_the_nodes_network(cluster: Cluster, observer: Observer) -> None:

@@ -50,18 +50,23 @@ def another(flags: dict[str, str], **environ: str) -> Iterator[Exported]:
             assert program.stop() == 0
 
 
-def agrees(cluster: Cluster, observer: Observer, flags: dict[str, str], **environ: str) -> None:
-    """An exporter with these flags sends every pod as the observer does, and the kernel's CPU time."""
-    uids = {cluster.pod(name)["metadata"]["uid"] for name in PODS}
-    uids |= observer.kernel.running & observer.exported.pods().keys()
+def agrees(cluster: Cluster, observer: Observer, flags: dict[str, str], source: str = "api", **environ: str) -> None:
+    """An exporter with these flags sends every pod as the API has it, with the kernel's CPU time."""
+    for name in PODS:
+        observer.exported.wait_for_pod(cluster.pod(name)["metadata"]["uid"])
     with another(flags, **environ) as exported:
         pods = exported.wait_for(
-            lambda pods: pods.keys() >= uids and all(len(pods[uid].of("cpu_time_delta", "total")) > 1 for uid in uids)
+            lambda pods: all(uid in pods and len(pods[uid].of("cpu_time_delta", "total")) > 1 for uid in here(observer))
         )
-    observed = observer.exported.pods()
-    assert {uid: pods[uid].resources for uid in uids} == {uid: observed[uid].resources[-1:] for uid in uids}
-    for uid in uids:
-        assert pods[uid].disagreements(observer.kernel.lives[uid], counted_from_zero=False) == []
+    for uid in here(observer):
+        life = observer.kernel.lives[uid]
+        assert pods[uid].resources == [observer.listed.resource(uid, life.path, source)]
+        assert pods[uid].disagreements(life, counted_from_zero=False) == []
+
+
+def here(observer: Observer) -> set[str]:
+    """The pods that run now, and are known to the exporter that observes."""
+    return observer.kernel.running & observer.exported.pods().keys()
 
 
 def test_a_token_file(cluster: Cluster, observer: Observer, tmp_path: Path) -> None:
@@ -118,10 +123,10 @@ def test_the_kubelet(cluster: Cluster, observer: Observer, tmp_path: Path) -> No
     flags = {
         "--pod-source": "kubelet",
         "--kubelet-url": KUBELET_URL,
-        "--k8s-ca-file": str(KUBELET_CERTIFICATE),
+        "--kubelet-ca-file": str(KUBELET_CERTIFICATE),
         "--token-retrieval": f'{{ file = "{write_token(cluster, tmp_path / "token")}" }}',
     }
-    agrees(cluster, observer, flags)
+    agrees(cluster, observer, flags, source="kubelet")
 
 
 def test_a_file_of_kubectl(cluster: Cluster, observer: Observer, tmp_path: Path) -> None:
