@@ -88,7 +88,6 @@ def _mount_cgroups() -> int:
     _run("mount", "-t", "sysfs", "none", "/sys")
     if version == 2:
         _run("mount", "-t", "cgroup2", "none", nest.ROOT)
-        (nest.ROOT / nest.DAEMONS / "cgroup.procs").write_text("0")
         for controller in (nest.ROOT / "cgroup.controllers").read_text().split():
             (nest.ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
         return version
@@ -97,7 +96,6 @@ def _mount_cgroups() -> int:
         directory = nest.ROOT / each.mounted_at.name
         directory.mkdir()
         _run("mount", "-t", "cgroup", "-o", each.options, "none", directory)
-        (directory / nest.DAEMONS / "cgroup.procs").write_text("0")
     return version
 
 
@@ -111,6 +109,11 @@ def _mount_everything_else() -> None:
         upper.mkdir(parents=True)
         work.mkdir()
         _run("mount", "-t", "overlay", "-o", f"lowerdir={path},upperdir={upper},workdir={work}", "none", path)
+    processors = Path("/proc/cpuinfo").read_text()
+    if "cpu MHz" not in processors:  # User-Mode Linux; a kubelet does not start where it cannot find these
+        file = STATE / "cpuinfo"
+        file.write_text(processors.rstrip("\n") + "\ncpu MHz\t\t: 2000.000\nphysical id\t: 0\ncore id\t\t: 0\n\n")
+        _run("mount", "--bind", file, "/proc/cpuinfo")
     sysctls = STATE / "sysctls"
     for name, value in SYSCTLS.items():
         file = sysctls / name

@@ -65,7 +65,7 @@ def _keep(order: Order, home: nest.Nest, directory: Path) -> None:
     told, tell = os.pipe()
     argument = json.dumps([order.kubernetes, order.images, order.directory, tell])
     # setpriv: where this process is killed, unshare is, and with it the node.
-    isolated = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--mount-proc", "--kill-child"]
+    isolated = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child"]
     with (directory / "node.log").open("wb") as log:
         node = subprocess.Popen(
             [
@@ -77,7 +77,7 @@ def _keep(order: Order, home: nest.Nest, directory: Path) -> None:
             stdout=log,
             stderr=log,
             pass_fds=[tell],
-            preexec_fn=home.join,  # noqa: PLW1509 this process has one thread
+            preexec_fn=home.become_root,  # noqa: PLW1509 this process has one thread
         )
     os.close(tell)
     try:

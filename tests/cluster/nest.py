@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path("/sys/fs/cgroup")
 DAEMONS = "node"
 """The cgroup below the nest that the node's own processes are in: in v2 one that has children may hold none."""
+_CLONE_NEWCGROUP = 0x02000000  # <linux/sched.h>
 _KILL_SECONDS = 20.0
 
 
@@ -63,10 +65,18 @@ class Nest:
             make_cgroup(top)
             make_cgroup(top / DAEMONS)
 
-    def join(self, child: str = "") -> None:
+    def join(self, child: str) -> None:
         """Moves the calling process there."""
         for top in self._tops:
             (top / child / "cgroup.procs").write_text("0")
+
+    def become_root(self) -> None:
+        """The calling process gets a cgroup namespace of which these are the roots, and runs in ``DAEMONS``."""
+        self.join("")
+        # os.unshare is there from Python 3.12 on.
+        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWCGROUP) != 0:
+            raise OSError(ctypes.get_errno(), "no cgroup namespace can be made")
+        self.join(DAEMONS)
 
     def kill(self) -> None:
         """Ends every process in it. Raises TimeoutError where one is left."""
