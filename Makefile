@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-up cluster-down kubectl constraints clean
+.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make scale      the load of a large cluster on its API servers and collectors, simulated (FLAGS=--help)'
 	@echo 'make otelcol    builds the OpenTelemetry Collector for the tests that need it (needs Go, about two minutes)'
 	@echo 'make cluster    the tests that need a Kubernetes node, in a real one of their own (root, Go; FLAGS=...)'
+	@echo 'make cluster-v2      some of them on cgroup v2, in a User-Mode-Linux kernel (six minutes)'
 	@echo 'make cluster-up      starts that node, and leaves it up; make cluster-down ends it'
 	@echo 'make kubectl ARGS="get pods -A"   kubectl in it'
 	@echo 'make constraints  pins the newest versions (needs uv)'
@@ -65,6 +66,9 @@ scale: $(VENV)/.demo-stamp
 
 cluster: $(VENV)/.dev-stamp $(OTELCOL)
 	@$(BIN)/python -m tests.cluster with $(BIN)/python -m pytest tests/cluster $(FLAGS)
+
+cluster-v2: $(VENV)/.dev-stamp
+	@$(BIN)/python -m tests.cluster v2
 
 cluster-up: $(VENV)/.dev-stamp
 	@$(BIN)/python -m tests.cluster up

@@ -142,6 +142,8 @@ class Listed:
         """By the uid in the cgroup's name."""
         self.first: dict[str, tuple[str, str]] = {}
         """The API's uid and start time of each, as they were when it had both for the first time."""
+        self.first_ns: dict[str, int] = {}
+        """When that was, by the wall clock."""
         self.uids: dict[str, set[str]] = {}
         """The uids that the API gave a pod: of a static one, that of each of its mirrors."""
         self._api = Api()
@@ -189,6 +191,7 @@ class Listed:
                 self.uids.setdefault(uid, set()).add(pod["metadata"]["uid"])
                 if started := pod["status"].get("startTime"):
                     self.first.setdefault(uid, (pod["metadata"]["uid"], started))
+                    self.first_ns.setdefault(uid, time.time_ns())
 
 
 def cgroup_uid(pod: Object) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 25.0
 """The kubelet's figures are not older."""
+_START_TIME_SECONDS = 13.0
+"""A Resource waits 15 s for the API to have its start time; what the tests list is a moment older."""
 _LONG_ENOUGH_SECONDS = 3.0
 """A pod whose cgroup was there for so long was read, and named, at least once; see test_faults for what is excepted."""
 
@@ -52,7 +54,12 @@ def test_each_pod_is_one_resource_for_its_life(observer: Observer, exported: Map
     """Whole from the first point on, the same to the last, and as the API has it."""
     wrong = []
     for uid, of_pod in exported.items():
-        expected = observer.listed.resource(uid, observer.kernel.lives[uid].path)
+        life = observer.kernel.lives[uid]
+        expected = observer.listed.resource(uid, life.path)
+        if of_pod.resources != [expected]:
+            waited_seconds = (observer.listed.first_ns[uid] - life.samples[0].before_ns) / 1e9
+            if waited_seconds > _START_TIME_SECONDS:
+                del expected["k8s.pod.start_time"]  # for good
         if of_pod.resources != [expected]:
             wrong.append(f"{of_pod.resources} is not {expected}")
     assert "\n".join(wrong) == ""
@@ -76,17 +83,21 @@ def test_each_point_is_the_kernels_counter(observer: Observer, exported: Mapping
     assert "\n".join(wrong[:20]) == ""
 
 
-def test_to_the_nanosecond_where_the_counter_stands_still(
-    observer: Observer, exported: Mapping[str, PodPoints]
-) -> None:
-    """A pod that has used nothing for a while: the sum of its deltas is its counter."""
-    quiet = {
-        uid: usage_ns
-        for uid, life in lives(observer).items()
-        if (usage_ns := life.usage_ns_for(4 * POLL_SECONDS)) is not None and uid not in observer.there_before
-    }
-    assert quiet
-    assert {uid: exported[uid].cpu_time_ns for uid in quiet if uid in exported} == quiet
+def test_to_the_nanosecond_where_the_counter_stands_still(observer: Observer) -> None:
+    """A pod that runs, and has used nothing for a while: the sum of its deltas is its counter."""
+
+    def settled() -> bool:
+        quiet = {
+            uid: usage_ns
+            for uid, life in lives(observer).items()
+            if uid in observer.kernel.running - observer.there_before
+            and (usage_ns := life.usage_ns_for(4 * POLL_SECONDS)) is not None
+        }
+        pods = observer.exported.pods()
+        return bool(quiet) and {uid: pods[uid].cpu_time_ns for uid in quiet} == quiet
+
+    # One of them may use a little at any time.
+    eventually(settled, 10)
 
 
 def test_the_kubelets_summary_agrees(cluster: Cluster, observer: Observer, exported: Mapping[str, PodPoints]) -> None:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from tests.kernel import uml_init
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _KERNEL = "linux.uml"
@@ -45,13 +45,24 @@ def run_pytest(directory: Path, tests: str) -> Mapping[str, Outcome]:
     Raises:
         AssertionError: it did not boot, or pytest made no report; with the console's last lines.
     """
+    boot(directory, uml_init.__file__, [tests], memory="1G", timeout_seconds=_TIMEOUT_SECONDS)
+    return outcomes(directory / uml_init.REPORT)
+
+
+def boot(directory: Path, init: str, arguments: Sequence[str], *, memory: str, timeout_seconds: float) -> None:
+    """Runs the kernel with the Python file ``init`` as its first process, which is given ``directory`` and
+    ``arguments``, and which must print ``uml_init.DONE`` and leave ``uml_init.REPORT`` in the directory.
+
+    Raises:
+        AssertionError: it did not; with the console's last lines.
+    """
     command = [
         _KERNEL,
         "root=none",
         "rootfstype=hostfs",
         "hostfs=/",
         "ro",
-        "mem=1G",
+        f"mem={memory}",
         "quiet",
         "con=null",
         "con0=fd:0,fd:1",
@@ -60,9 +71,9 @@ def run_pytest(directory: Path, tests: str) -> Mapping[str, Outcome]:
         "--",
         # Isolated: the kernel hands what it does not know to the first process as environment.
         "-I",
-        uml_init.__file__,
+        init,
         str(directory),
-        tests,
+        *arguments,
     ]
     console = directory / "console.txt"
     with console.open("wb") as output:
@@ -71,28 +82,27 @@ def run_pytest(directory: Path, tests: str) -> Mapping[str, Outcome]:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            kernel.wait(_TIMEOUT_SECONDS)
+            kernel.wait(timeout_seconds)
             ended = f"exit code {kernel.returncode}"
         except subprocess.TimeoutExpired:
-            ended = f"not within {_TIMEOUT_SECONDS:g} s"
+            ended = f"not within {timeout_seconds:g} s"
         finally:
             if kernel.returncode is None:
                 os.killpg(kernel.pid, signal.SIGKILL)
                 kernel.wait()
     text = console.read_text("utf-8", "replace")
-    report = directory / uml_init.REPORT
-    if uml_init.DONE not in text or not report.exists():
+    if uml_init.DONE not in text or not (directory / uml_init.REPORT).exists():
         raise AssertionError(f"{_KERNEL} ended without a report ({ended}); its console:\n{text[-4000:]}")
-    return _outcomes(report)
 
 
-def _outcomes(report: Path) -> dict[str, Outcome]:
-    outcomes: dict[str, Outcome] = {}
+def outcomes(report: Path) -> dict[str, Outcome]:
+    """Of a report of pytest's in JUnit's XML."""
+    found: dict[str, Outcome] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         failed = [case.find(tag) for tag in ("failure", "error")]
         skipped = case.find("skipped")
-        outcomes[case.attrib["name"]] = Outcome(
+        found[case.attrib["name"]] = Outcome(
             next((each.text or "failed" for each in failed if each is not None), None),
             None if skipped is None else skipped.attrib.get("message", ""),
         )
-    return outcomes
+    return found

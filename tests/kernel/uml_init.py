@@ -16,6 +16,10 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 REPORT = "report.xml"
 DONE = "User-Mode-Linux: pytest has ended"
@@ -29,7 +33,7 @@ _REPOSITORY = Path(__file__).parents[2]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _mount(kind: str, target: str, options: str = "") -> None:
+def mount(kind: str, target: str, options: str = "") -> None:
     Path(target).mkdir(exist_ok=True)
     if _libc.mount(b"none", target.encode(), kind.encode(), 0, options.encode()) != 0:
         number = ctypes.get_errno()
@@ -37,21 +41,22 @@ def _mount(kind: str, target: str, options: str = "") -> None:
             raise OSError(number, f"mount {kind}: {os.strerror(number)}", target)
 
 
-def _set_loopback_up() -> None:
+def set_loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
 
 
-def _run(host_directory: str, tests: str) -> None:
-    _mount("proc", "/proc")
-    _mount("sysfs", "/sys")
-    _mount("devtmpfs", "/dev")
+def _run_pytest(arguments: Sequence[str]) -> None:
+    host_directory, tests = arguments[:2]
+    mount("proc", "/proc")
+    mount("sysfs", "/sys")
+    mount("devtmpfs", "/dev")
     # The one place that may be written. Not /tmp: the repository or its virtual environment may be there.
-    _mount("tmpfs", "/run")
-    _mount("hostfs", "/run/host", host_directory)
-    _mount("cgroup2", "/sys/fs/cgroup")
+    mount("tmpfs", "/run")
+    mount("hostfs", "/run/host", host_directory)
+    mount("cgroup2", "/sys/fs/cgroup")
     Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+cpu +memory +pids +io", encoding="ascii")
-    _set_loopback_up()
+    set_loopback_up()
     for name in ("tmp", "home"):
         Path("/run", name).mkdir()
     subprocess.run(
@@ -76,10 +81,11 @@ def _run(host_directory: str, tests: str) -> None:
     )
 
 
-if __name__ == "__main__":
+def run(work: Callable[[Sequence[str]], None]) -> None:
+    """Does the work of the first process, which is given its arguments, and switches the machine off."""
     try:
         # The kernel adds a word of its own (`console=…`) behind ours.
-        _run(sys.argv[1], sys.argv[2])
+        work(sys.argv[1:])
         print(DONE)  # noqa: T201 to the console, which the harness reads
     except Exception:  # noqa: BLE001 whatever it is, the machine must be switched off, or it waits for ever
         traceback.print_exc()
@@ -87,3 +93,7 @@ if __name__ == "__main__":
         sys.stdout.flush()
         os.sync()
         _libc.reboot(_RB_POWER_OFF)
+
+
+if __name__ == "__main__":
+    run(_run_pytest)
