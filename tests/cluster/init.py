@@ -83,7 +83,7 @@ def _be_the_node(order: Order) -> None:
 def _mount_cgroups() -> int:
     """The hierarchies with the nest as their root, since it is the root of the cgroup namespace; their version."""
     hierarchies = nest.hierarchies()
-    version = 2 if hierarchies[0].kind == "cgroup2" else 1
+    version = nest.version()
     _run("umount", "--recursive", "--lazy", "/sys")
     _run("mount", "-t", "sysfs", "none", "/sys")
     if version == 2:

@@ -49,6 +49,11 @@ def hierarchies() -> list[Hierarchy]:
     return [each for each in found if each.kind == "cgroup"]
 
 
+def version() -> int:
+    """Of this machine's cgroups."""
+    return 2 if hierarchies()[0].kind == "cgroup2" else 1
+
+
 class Nest:
     """The cgroups ``name``, at the top of each hierarchy."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.cluster import binaries, uml_init
 from tests.cluster.node import NodeFailed
+from tests.cluster.versions import KUBERNETES
 from tests.kernel import uml
 
 TESTS = ("tests/cluster/test_kinds.py", "tests/cluster/test_books.py")
@@ -24,7 +25,7 @@ def run() -> int:
     """
     if reason := binaries.why_not() or uml.why_not():
         raise NodeFailed(reason)
-    binaries.kubernetes()
+    binaries.kubernetes(KUBERNETES[2])
     binaries.workload()
     binaries.exporter_image()
     with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-uml-") as made:
