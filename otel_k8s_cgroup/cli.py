@@ -80,12 +80,12 @@ def _read_settings(argv: Sequence[str], logs: Logs) -> tuple[int, RunSettings | 
 def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     settings = _settings(arguments)
     _apply(settings, logs)
-    from otel_k8s_cgroup import agent, snapshot  # noqa: PLC0415
+    from otel_k8s_cgroup import agent, snapshot, sources  # noqa: PLC0415
     from otel_k8s_cgroup.coverage import no_cgroups  # noqa: PLC0415
 
-    cgroups = agent.open_cgroups(settings)
+    cgroups = sources.open_cgroups(settings)
     _ = cgroups.hierarchy  # a root that is none is said at once
-    watcher = agent.watch_pods(settings, logs.redact.add_token)
+    watcher = sources.watch_pods(settings, logs.redact.add_token)
     watcher.start()
     try:
         if not watcher.synced.wait(arguments.wait):
@@ -101,7 +101,7 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     if not readings:
         running = [pod for pod in pods if not pod.finished]
         if running:
-            lists = agent.SOURCES[settings.pod_source.method]
+            lists = sources.LISTED_BY[settings.pod_source.method]
             _log.error("%s", no_cgroups(len(running), len(cgroups.found), lists, settings.cgroup_root))
         else:
             has = f"only pods that have finished ({len(pods)})" if pods else "no pods"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_k8s_cgroup import agent, settings
+from otel_k8s_cgroup import settings, sources
 from tests.fakes.kube_api import KubeApi, pod
 from tests.programs import clean_environ
 
@@ -39,7 +39,7 @@ def _watch(kubelet: KubeApi, token_file: Path, **flags: str) -> PodWatcher:
         "token_retrieval": f'{{ file = "{token_file}" }}',
     }
     loaded = settings.load(flags=given | flags, environ={}, config_file=None)
-    watcher = agent.watch_pods(loaded.plain(), lambda _token: None)
+    watcher = sources.watch_pods(loaded.plain(), lambda _token: None)
     watcher.start()
     return watcher
 
