@@ -160,11 +160,15 @@ class Listed:
         self._stop.set()
         self._thread.join()
 
-    def resource(self, uid: str, path: str, source: str = "api") -> Object:
-        """What the Resource of the pod with that cgroup must be; KeyError where the API has not listed it."""
-        metadata = self.pods[uid]["metadata"]
-        # A mirror that is made anew has another uid and start time: those of the first one stay.
-        own_uid, started = self.first[uid]
+    def resource(self, uid: str, path: str, source: str = "api", *, anew: bool = False) -> Object:
+        """What the Resource of the pod with that cgroup must be; KeyError where the API has not listed it.
+
+        A mirror that is made anew, or a kubelet that restarts, gives a static pod another uid or start time: for an
+        exporter that was there, those of the first one stay; for one that began ``anew``, those of now hold.
+        """
+        pod = self.pods[uid]
+        metadata = pod["metadata"]
+        own_uid, started = (metadata["uid"], pod["status"]["startTime"]) if anew else self.first[uid]
         resource = {
             "k8s.pod.uid": own_uid,
             "k8s.pod.name": metadata["name"],

@@ -86,7 +86,7 @@ def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observe
     pods = exported.pods()
     for uid in here:
         life = observer.kernel.lives[uid]
-        assert pods[uid].resources == [observer.listed.resource(uid, life.path, source)]
+        assert pods[uid].resources == [observer.listed.resource(uid, life.path, source, anew=True)]
         assert pods[uid].disagreements(life, counted_from_zero=uid == born) == []
 
 
@@ -133,4 +133,4 @@ def test_its_container_is_killed(cluster: Cluster, account: str, observer: Obser
         exported.wait_for(lambda pods: len(pods[steady].of("cpu_time_delta", "total")) > 2, since=number)
     of_pod, life = exported.pods()[steady], observer.kernel.lives[steady]
     assert of_pod.disagreements(life, counted_from_zero=False) == []
-    assert of_pod.resources == [observer.listed.resource(steady, life.path)]
+    assert of_pod.resources == [observer.listed.resource(steady, life.path, anew=True)]

@@ -60,7 +60,7 @@ def agrees(cluster: Cluster, observer: Observer, flags: dict[str, str], source: 
         )
     for uid in here(observer):
         life = observer.kernel.lives[uid]
-        assert pods[uid].resources == [observer.listed.resource(uid, life.path, source)]
+        assert pods[uid].resources == [observer.listed.resource(uid, life.path, source, anew=True)]
         assert pods[uid].disagreements(life, counted_from_zero=False) == []
 
 
