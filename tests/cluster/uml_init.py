@@ -58,7 +58,19 @@ def _run(arguments: Sequence[str]) -> None:
     node = Node(Path("/tmp/host/node"))
     with node.running():
         report = f"--junitxml=/tmp/host/{uml_init.REPORT}"
-        node.run([sys.executable, "-m", "pytest", report, "-p", "no:cacheprovider", "--color=no", *tests])
+        node.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                report,
+                "-p",
+                "no:cacheprovider",
+                "--color=no",
+                "--override-ini=truncation_limit_lines=0",
+                *tests,
+            ]
+        )
 
 
 def _load_modules(directory: Path) -> None:
