@@ -135,6 +135,32 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
     assert agent.read_errors.by_cause == {"root": 2}
 
 
+def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: Path) -> None:
+    """A machine that is busy for 200 ms between reading the one and the other: the offset is right all the same."""
+    clock = Clock()
+    offsets: list[int] = []
+    busy = iter([200 * MS, 150 * MS])
+
+    class Offsets(Exporter):
+        def put(self, readings: object, rows: object, wall_offset_ns: int) -> None:  # noqa: ARG002
+            offsets.append(wall_offset_ns)
+
+    def wall() -> int:
+        clock.now_ns += next(busy, 0)
+        return clock.now_ns + 10**18
+
+    agent = Agent(
+        cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=clock),
+        pods=tuple,
+        exporter=Offsets(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
+        metrics=ALUMET,
+        mono_clock=clock,
+        wall_clock=wall,
+    )
+    agent.tick()
+    assert offsets == [10**18]
+
+
 def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A wrong host mount: the second tick names the pods, the root and the way out."""
     pods = (pod("a"), pod("b"))
