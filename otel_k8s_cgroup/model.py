@@ -20,6 +20,10 @@ SERVICE_NAME = "otel-k8s-cgroup"
 """Of the exporter itself."""
 
 
+INT64_MAX = 2**63 - 1
+"""OTLP's integer points are signed 64-bit; what is beyond cannot be sent. In a kernel's file it is malformed."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRetrieval:
     """How the token of the Kubernetes API is had; the fields behind ``method`` matter only where it uses them."""

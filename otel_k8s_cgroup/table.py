@@ -31,9 +31,6 @@ class Table:
             columns = zip(*[reading.stats for reading in readings], strict=True)
             self._columns = dict(zip(readings[0].stats._fields, columns, strict=True))
 
-    def __len__(self) -> int:
-        return len(self._readings)
-
     def column(self, name: str) -> Column:
         """The values of a figure, or of a derived one; None where an entity does not have it."""
         column = self._columns.get(name)

@@ -17,15 +17,12 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.instruments import SCOPE_NAME, ManualReader
-from otel_k8s_cgroup.model import SERVICE_NAME
+from otel_k8s_cgroup.model import INT64_MAX, SERVICE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 PREFIX = "otel_k8s_cgroup."
-
-_INT64_MAX = 2**63 - 1
-"""OTLP's integers: a larger one would end the encoding of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +91,10 @@ def _callback(row: OwnMetric) -> Callable[[CallbackOptions], list[Observation]]:
     def observe(_options: CallbackOptions) -> list[Observation]:
         value = row.get()
         if isinstance(value, (int, float)):
-            return [Observation(min(value, _INT64_MAX))]
+            # A larger one would end the encoding of all.
+            return [Observation(min(value, INT64_MAX))]
         return [
-            Observation(min(count, _INT64_MAX), dict(zip(row.attributes, names, strict=True)))
+            Observation(min(count, INT64_MAX), dict(zip(row.attributes, names, strict=True)))
             for names, count in sorted(value.items())
         ]
 

@@ -10,15 +10,14 @@ Formats: https://docs.kernel.org/admin-guide/cgroup-v2.html#format and https://d
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from otel_k8s_cgroup.errors import CgroupError, MalformedFile
+from otel_k8s_cgroup.model import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-INT64_MAX = 2**63 - 1
-"""OTLP's integer points are signed 64-bit; a kernel counter beyond it cannot be sent, so it is malformed here."""
 
 Report: TypeAlias = "Callable[[CgroupError], None]"
 Value: TypeAlias = "int | float | Mapping[str, int] | None"
@@ -41,7 +40,7 @@ def pair(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[
             raise MalformedFile(path, shown(data), "two values are expected")
         return _count(values[int(key)], path, data)
 
-    return [_ended(data, path, report, lambda line, key=key: value(key, line)) for key in keys]  # type: ignore[misc]
+    return [_ended(data, path, report, partial(value, key)) for key in keys]
 
 
 def flat_keyed(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.directories import PodDirectories, PodDirectory
-from otel_k8s_cgroup.cgroup.formats import INT64_MAX
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
 from otel_k8s_cgroup.figures import FIGURES, row_type, v1_controllers
-from otel_k8s_cgroup.model import CgroupRoot, Look, Origin, Reading
+from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Look, Origin, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence

@@ -18,6 +18,7 @@ from otel_k8s_cgroup.cgroup import formats
 from otel_k8s_cgroup.cgroup.files import CHUNK_BYTES, COUNT_BYTES
 from otel_k8s_cgroup.errors import CgroupError, MalformedFile
 from otel_k8s_cgroup.figures import Format
+from otel_k8s_cgroup.model import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -289,7 +290,7 @@ def _digits(cell: Cell) -> bytes:
 def _scaled(value: Value, factor: int, key: bytes, path: str, report: Report) -> Value:
     if not isinstance(value, int):
         return value
-    most = formats.INT64_MAX // factor
+    most = INT64_MAX // factor
     if value > most:
         report(MalformedFile(path, f"{key.decode()} {value}", f"a number of at most {most} is expected"))
         return None

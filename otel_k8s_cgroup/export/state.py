@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.ledger import Base, Bases
-from otel_k8s_cgroup.model import CgroupRoot, Pod
+from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +37,6 @@ STALE_HEAD = HEAD + str(_STALE).encode()
 # 10,000 pods of three counters have 2 MB, and as many that wait 6 MB.
 MAX_BYTES = 32 << 20
 MAX_WAITING = 20_000
-
-_INT64_MAX = 2**63 - 1
 
 
 class Remnant(NamedTuple):
@@ -285,6 +283,6 @@ def _value(value: object, is_double: bool) -> int | float | None:
 
 
 def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= _INT64_MAX:
+    if type(value) is not int or not 0 <= value <= INT64_MAX:
         raise ValueError(f"a number of it is {str(value)[:40]!r}")
     return value

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from otel_k8s_cgroup.cgroup import formats
 from otel_k8s_cgroup.cgroup.files import OpenFiles, StatFile
-from otel_k8s_cgroup.cgroup.formats import INT64_MAX
 from otel_k8s_cgroup.errors import MalformedFile
 from otel_k8s_cgroup.figures import Stats
+from otel_k8s_cgroup.model import INT64_MAX
 
 from .support import reader
 from .trees import v1_files, v2_files
