@@ -8,15 +8,16 @@ Source: https://github.com/open-telemetry/opentelemetry-proto (``metrics.proto``
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.export.template import Gap, Template
+from otel_k8s_cgroup.identity import pod_resource, shared_attributes
+from otel_k8s_cgroup.identity import point_attributes as points_of
 from otel_k8s_cgroup.metrics import Instrument
 
 if TYPE_CHECKING:
@@ -30,31 +31,6 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Pod
 
 SCOPE_NAME = "otel_k8s_cgroup"
-# What OTEL_RESOURCE_ATTRIBUTES says of the exporter's own pod, as the OpenTelemetry Operator sets it: true of no other.
-_OF_THE_EXPORTER = re.compile(
-    r"(k8s\.(pod|container|namespace|daemonset|deployment|replicaset|statefulset|job|cronjob)|container|process|cgroup"
-    r"|telemetry)\..*|k8s\.node\.name"
-)
-
-
-def alumet_attributes(path: str) -> tuple[tuple[str, str], ...]:
-    """What Alumet's OpenTelemetry output writes for its LocalMachine resource and its Cgroup consumer.
-
-    So a query that filters or groups by them goes on to work. ``path``: the cgroup's, below the hierarchy's root.
-
-    Source: https://github.com/alumet-dev/alumet/tree/main/plugins/opentelemetry
-    """
-    return (
-        ("resource_kind", "local_machine"),
-        ("resource_id", "empty"),
-        ("resource_consumer_kind", "cgroup"),
-        ("resource_consumer_id", path),
-    )
-
-
-def shared_attributes(resource_attributes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of ``resource_attributes`` that are true of every pod of the node, not of the exporter's alone."""
-    return [(key, value) for key, value in resource_attributes if _OF_THE_EXPORTER.fullmatch(key) is None]
 
 
 class Column(NamedTuple):
@@ -97,27 +73,8 @@ class PodEncoder:
         self.pod = pod
         self.path = path
         self._columns = columns
-        own = (
-            ("k8s.pod.uid", pod.uid),
-            ("k8s.pod.name", pod.name),
-            ("k8s.namespace.name", pod.namespace),
-            ("k8s.node.name", pod.node),
-            ("k8s.pod.start_time", pod.start_time),
-            ("k8s.pod.annotation.kubernetes.io/config.hash", pod.config_hash),
-            ("cgroup.path", path),
-        )
-        self._resource = _key_values(*own, *shared_attributes(resource_attributes))
-        self._point_attributes = (
-            _key_values(
-                ("uid", pod.uid),
-                ("name", pod.name),
-                ("namespace", pod.namespace),
-                ("node", pod.node),
-                *alumet_attributes(path),
-            )
-            if point_attributes
-            else []
-        )
+        self._resource = _key_values(*pod_resource(pod, path, shared_attributes(resource_attributes)))
+        self._point_attributes = _key_values(*points_of(pod, path)) if point_attributes else []
         self._shape: list[list[bool]] = []
         """Which values each step has."""
         self._template: Template | None = None
@@ -189,10 +146,18 @@ def _gap(point: NumberDataPoint, field: str, code: str, place: int) -> Gap:
     return Gap(lambda value: setattr(point, field, value), code, place)
 
 
-def _key_values(*attributes: tuple[str, str | None]) -> list[KeyValue]:
-    return [
-        # JSON may hold half of a surrogate pair, which UTF-8 has no bytes for; one such name must not stop the others.
-        KeyValue(key=key, value=AnyValue(string_value=value.encode("utf-8", "replace").decode()))
-        for key, value in attributes
-        if value
-    ]
+def _key_values(*attributes: tuple[str, str | int | tuple[str, ...]]) -> list[KeyValue]:
+    return [KeyValue(key=_utf8(key), value=_any_value(value)) for key, value in attributes]
+
+
+def _any_value(value: str | int | tuple[str, ...]) -> AnyValue:
+    if isinstance(value, str):
+        return AnyValue(string_value=_utf8(value))
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    return AnyValue(array_value=ArrayValue(values=map(_any_value, value)))
+
+
+def _utf8(text: str) -> str:
+    """JSON may hold half of a surrogate pair, which UTF-8 has no bytes for; one such name must not stop the others."""
+    return text.encode("utf-8", "replace").decode()
