@@ -7,15 +7,14 @@ Source: https://opentelemetry.io/docs/specs/semconv/registry/attributes/k8s/
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup.model import Entity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_k8s_cgroup.model import Pod
-
-Attributes: TypeAlias = "tuple[tuple[str, str | int | tuple[str, ...]], ...]"
-"""In the order in which they are sent. An absent one is not there; none is empty."""
+    from otel_k8s_cgroup.model import Attributes, Pod
 
 # What OTEL_RESOURCE_ATTRIBUTES says of the exporter's own pod, as the OpenTelemetry Operator sets it: true of no other.
 _OF_THE_EXPORTER = re.compile(
@@ -66,6 +65,12 @@ def point_attributes(pod: Pod, path: str) -> Attributes:
         ("resource_consumer_kind", "cgroup"),
         ("resource_consumer_id", path),
     )
+
+
+def pod_entity(pod: Pod, path: str, *, shared: Sequence[tuple[str, str]] = (), with_points: bool = True) -> Entity:
+    """A pod as its messages say it; ``with_points``: whether each point says again who it is."""
+    point = point_attributes(pod, path) if with_points else ()
+    return Entity(pod.cgroup_uid, pod_resource(pod, path, shared), point, pod)
 
 
 def _present(*attributes: tuple[str, str | int | tuple[str, ...] | None]) -> Attributes:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from typing import Any, TypeAlias
+    from typing import Any
 
     Stats: TypeAlias = Any
     """A named tuple of figures: ``figures.row_type``."""
@@ -111,6 +111,24 @@ class Pod:
     its mirror's; the kubelet has no other uid of it than this one."""
     finished: bool = False
     """Whether ``status.phase`` is one that it never leaves: it has no cgroup, or not for long."""
+
+
+Attributes: TypeAlias = tuple[tuple[str, str | int | tuple[str, ...]], ...]
+"""Names and values, in the order in which they are sent. An absent one is not there; none is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What is measured, as its messages say it."""
+
+    key: str
+    """The same for as long as it is there. A pod's is the uid in its cgroup path."""
+    resource: Attributes
+    """Of its Resource: who it is."""
+    point: Attributes = ()
+    """Of each of its points."""
+    pod: Pod | None = None
+    """Which its cgroup is named after."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.figures import Rate
     from otel_k8s_cgroup.model import Reading
 
-Column: TypeAlias = "Sequence[int | float | None]"
+Values: TypeAlias = "Sequence[int | float | None]"
+"""A figure of each entity."""
 
 _RATES = {rate.name: rate for rate in DERIVED}
 
@@ -26,12 +27,12 @@ class Table:
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._readings = readings
-        self._columns: dict[str, Column] = {}
+        self._columns: dict[str, Values] = {}
         if readings:
             columns = zip(*[reading.stats for reading in readings], strict=True)
             self._columns = dict(zip(readings[0].stats._fields, columns, strict=True))
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> Values:
         """The values of a figure, or of a derived one; None where an entity does not have it."""
         column = self._columns.get(name)
         if column is None:
@@ -39,7 +40,7 @@ class Table:
             column = self._columns[name] = self._rate(rate) if rate else (None,) * len(self._readings)
         return column
 
-    def _rate(self, rate: Rate) -> Column:
+    def _rate(self, rate: Rate) -> Values:
         """Absent at a first reading, and where the counter went down."""
         if not self._readings:
             return ()

@@ -10,7 +10,9 @@ import pytest
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
-from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from otel_k8s_cgroup.model import Pod
 
 if TYPE_CHECKING:
@@ -80,8 +82,9 @@ class Run:
         agent = Timed(
             cgroups=NodeCgroups(str(self.root), open_files=OpenFiles(100), clock=clock),
             pods=tuple,
-            exporter=Flushed(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-            metrics=ALUMET,
+            exporter=Flushed(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+            instruments=PodInstruments(ALUMET),
+            describe=pod_entity,
             mono_clock=clock,
             wall_clock=clock,
         )
@@ -121,8 +124,9 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=tuple,
-        exporter=Exporter(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-        metrics=ALUMET,
+        exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
     )
     with caplog.at_level("INFO"):
         agent.tick()
@@ -142,7 +146,7 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
     busy = iter([200 * MS, 150 * MS])
 
     class Offsets(Exporter):
-        def put(self, readings: object, rows: object, wall_offset_ns: int) -> None:  # noqa: ARG002
+        def put(self, entities: object, readings: object, collected: object, wall_offset_ns: int) -> None:  # noqa: ARG002
             offsets.append(wall_offset_ns)
 
     def wall() -> int:
@@ -152,8 +156,9 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=clock),
         pods=tuple,
-        exporter=Offsets(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-        metrics=ALUMET,
+        exporter=Offsets(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
         mono_clock=clock,
         wall_clock=wall,
     )
@@ -167,8 +172,9 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=lambda: pods,
-        exporter=Exporter(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-        metrics=ALUMET,
+        exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
         source="the kubelet",
     )
     agent.tick()

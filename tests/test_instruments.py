@@ -32,4 +32,4 @@ def test_each_row_has_its_own_readings_values(sizes: tuple[int, ...]) -> None:
     instruments = PodInstruments(ALUMET)
     for size in sizes:
         numbers = [size * 10_000 + number for number in range(size)]
-        assert instruments.collect([reading(number) for number in numbers]) == [row(number) for number in numbers]
+        assert instruments.collect([reading(number) for number in numbers]).rows == [row(number) for number in numbers]
