@@ -35,13 +35,13 @@ class Coverage:
         self._reported_missing = False
         self._reported_unnamed = False
 
-    def update(self, now_ns: int, pods: Collection[str], found: Mapping[str, tuple[str, object]]) -> None:
+    def update(self, now_ns: int, pods: Collection[str], found: Mapping[str, str]) -> None:
         """One tick's.
 
         Args:
             now_ns: on the monotonic clock.
             pods: the cgroup uids of the pods that should have a cgroup (``KnownPods.expected``).
-            found: as ``NodeCgroups.found``: cgroup uid → path and origin of each pod's cgroup that is there.
+            found: as ``NodeCgroups.found_pods``: cgroup uid → path of each pod's cgroup that is there.
         """
         unnamed = found.keys() - pods
         self.unnamed = len(unnamed)
@@ -60,7 +60,7 @@ class Coverage:
             self._reported_missing = True
             _log.warning("%s", no_cgroups(pods, found, self._source, self._root))
 
-    def _report_unnamed(self, now_ns: int, unnamed: Collection[str], found: Mapping[str, tuple[str, object]]) -> None:
+    def _report_unnamed(self, now_ns: int, unnamed: Collection[str], found: Mapping[str, str]) -> None:
         since = self._unnamed_since_ns
         if not unnamed:
             since.clear()
@@ -79,7 +79,7 @@ class Coverage:
                 len(lasting),
                 UNNAMED_SECONDS,
                 self._source,
-                found[min(lasting)][0],
+                found[min(lasting)],
             )
 
 

@@ -26,8 +26,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def found(*uids: str) -> dict[str, tuple[str, object]]:
-    return {uid: (f"/kubepods/pod{uid}", None) for uid in uids}
+def found(*uids: str) -> dict[str, str]:
+    return {uid: f"/kubepods/pod{uid}" for uid in uids}
 
 
 def test_pods_without_any_cgroup(coverage: Coverage, lines: Callable[[], list[str]]) -> None:

@@ -130,7 +130,9 @@ class Before:
         self._change = change
 
     def __enter__(self) -> Before:
-        sys.setprofile(self._count)
+        # Held: where it is let go of while it is called, CPython 3.11 goes on to call what took its place in memory.
+        self._profile = self._count
+        sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *_: object) -> None:
