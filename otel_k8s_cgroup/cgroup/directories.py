@@ -196,6 +196,7 @@ class EntityDirectories:
         for parent, absent_ns in self._parents.items():
             listing = self._listings.get(parent) or _Listing(absent_ns)
             if not self._list(parent, listing, os.listdir, now_ns, report):
+                self._parents[parent] = now_ns  # where it is there again when it is looked for, it is a new one
                 continue
             seen[parent] = listing
             for level in listing.levels:
@@ -293,7 +294,9 @@ class EntityDirectories:
 
     def _merged(self, listings: Mapping[str, _Listing]) -> dict[str, EntityDirectory]:
         merged = {
-            parent: EntityDirectory(EntityKind.NODE, parent, absent_ns) for parent, absent_ns in self._parents.items()
+            parent: EntityDirectory(EntityKind.NODE, parent, absent_ns)
+            for parent, absent_ns in self._parents.items()
+            if parent in listings
         }
         for listing in listings.values():
             if listing.pod is not None:
