@@ -211,17 +211,36 @@ class NodeCgroups:
             CgroupRootError: the root is no cgroup root, or it was unmounted; the next call tries again.
         """
         directories = self._look(wanted, report)
+        readings, ended = self._read_each(list(self._tracked.values()), directories, wanted, report)
+        if EntityKind.CONTAINER in ended:
+            # Another one in its place was not noticed by that look; now it is, and nothing proves itself by being read.
+            known = {*self._tracked.values()}
+            directories = self._look((), report)
+            new = [tracked for tracked in self._tracked.values() if tracked not in known]
+            readings += self._read_each(new, directories, wanted, report)[0]
+        return readings
+
+    def _read_each(
+        self,
+        entities: list[_Tracked],
+        directories: EntityDirectories,
+        wanted: Container[str],
+        report: Callable[[CgroupError], None],
+    ) -> tuple[list[Reading], set[EntityKind]]:
+        """The readings of ``entities`` that are wanted, and the kinds of those that have ended."""
         clock = self._clock
         readings: list[Reading] = []
-        for key, tracked in list(self._tracked.items()):
-            is_wanted = key in wanted or tracked.kind in _ALWAYS_WANTED
+        ended: set[EntityKind] = set()
+        for tracked in entities:
+            is_wanted = tracked.key in wanted or tracked.kind in _ALWAYS_WANTED
             if is_wanted or tracked.origin is None:
                 try:
                     reading = tracked.read(clock(), report)
                 except CgroupGone:
                     again = self._read_again(tracked, report)
                     if again is None:
-                        directories.ended(key)
+                        directories.ended(tracked.key)
+                        ended.add(tracked.kind)
                         continue
                     reading = again
                 if is_wanted:
@@ -229,7 +248,7 @@ class NodeCgroups:
             if not is_wanted:
                 # Other nodes' pods on one host, as with kind, and sandboxes may never be wanted.
                 tracked.close()
-        return readings
+        return readings, ended
 
     def close(self) -> None:
         """Closes all files. What is read after that counts on from its first reading."""

@@ -241,6 +241,7 @@ def test_containers_of_a_pod_under_two_roots(tmp_path: Path) -> None:
 
 def test_a_container_that_is_replaced_in_a_tree_of_plain_files(tree: Tree, node: Node) -> None:
     """What is open can be read on after its end there; the directory's own time says that it was changed."""
+    os.utime(tree.directory(POD), (0, 0))  # file systems may keep it in steps of milliseconds
     before = node.read_well(WANTED)[FIRST].mono_ns
     tree.remove(path(FIRST))
     tree.make(path(NEXT))
@@ -274,15 +275,32 @@ def test_a_real_container_that_comes_and_goes(kernel_tree: KernelTree, kernel_no
 
 
 def test_a_real_container_that_is_replaced_between_two_readings(kernel_tree: KernelTree, kernel_node: Node) -> None:
-    """The directory has as many links as before: the old one's reading shows it. The new one is read a tick later, and
-    counts from the last look that was certainly without it.
-    """
+    """The directory has as many links as before: the old one's reading shows it, and the new one is looked for then."""
     before = kernel_node.read_well(WANTED)[FIRST].mono_ns
     kernel_tree.remove(path(FIRST))
     kernel_tree.make(path(NEXT))
-    assert kernel_node.read_well(WANTED).keys() == {BURSTABLE}
-    reading = kernel_node.read_well(WANTED)[NEXT]
-    assert (reading.origin.born, reading.origin.mono_ns) == (True, before)
+    readings = kernel_node.read_well(WANTED)
+    assert readings.keys() == {BURSTABLE, NEXT}
+    assert (readings[NEXT].origin.born, readings[NEXT].origin.mono_ns) == (True, before)
+
+
+def test_a_real_container_that_is_replaced_after_it_was_read(kernel_tree: KernelTree, kernel_node: Node) -> None:
+    """Before its pod is looked into once more, since another one has ended: that it was read proves nothing then."""
+    kernel_tree.make(path(SECOND))
+    before = kernel_node.read_well(WANTED)[FIRST].mono_ns
+
+    def replace() -> None:
+        kernel_tree.remove(path(SECOND))
+        kernel_tree.make(path(NEXT))
+
+    # The clock is asked for the look, the pod, the first container (twice: it might have been made anew), the second.
+    kernel_node.clock.at_call(2, lambda: kernel_tree.remove(path(FIRST)))
+    kernel_node.clock.at_call(6, replace)
+    readings = kernel_node.read_well(WANTED)
+    assert readings.keys() == {BURSTABLE, SECOND, NEXT}
+    assert readings[NEXT].origin.born
+    assert before <= readings[NEXT].origin.mono_ns <= kernel_node.clock.now_ns
+    assert kernel_node.read_well(WANTED).keys() == {BURSTABLE, NEXT}
 
 
 def test_a_real_container_that_nobody_wants_is_replaced(kernel_tree: KernelTree, kernel_node: Node) -> None:
