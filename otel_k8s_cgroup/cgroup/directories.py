@@ -41,7 +41,18 @@ class _Listing:
         pod: the pod's key, where it is a pod's own directory.
     """
 
-    __slots__ = ("absent_ns", "certain_ns", "entities", "levels", "listed_ns", "modified_ns", "names", "pod", "pods")
+    __slots__ = (
+        "absent_ns",
+        "certain_ns",
+        "entities",
+        "keys",
+        "levels",
+        "listed_ns",
+        "modified_ns",
+        "names",
+        "pod",
+        "pods",
+    )
 
     def __init__(self, absent_ns: int | None, pod: str | None = None) -> None:
         self.absent_ns = absent_ns
@@ -52,6 +63,8 @@ class _Listing:
         self.modified_ns: int | None = None
         """The directory's own time of its last change, before it was listed."""
         self.names: set[str] = set()
+        self.keys: dict[str, str] = {}
+        """Of those names that are entities'."""
         self.entities: dict[str, EntityDirectory] = {}
         """By key."""
         self.levels: list[EntityDirectory] = []
@@ -63,12 +76,14 @@ class _Listing:
         if changed:
             absent_ns = self.absent_ns if self.listed_ns is None else self.listed_ns
             entities: dict[str, EntityDirectory] = {}
+            self.keys = {}
             for name in sorted(names):
                 path = f"{directory}/{name}"
-                if found := self._entity(name, path):
+                if (found := self._entity(name, path)) and found[1] not in entities:
                     kind, key = found
                     known = self.entities.get(key)
                     entities[key] = known if known and known.path == path else EntityDirectory(kind, path, absent_ns)
+                    self.keys[name] = key
             self._set(entities)
             self.names = names
         self.certain_ns = self.listed_ns = now_ns
@@ -251,16 +266,14 @@ class EntityDirectories:
             or status.st_nlink != _OWN_LINKS + len(listing.names)
         ):
             return False
-        read = {
-            entity.path
-            for key, entity in listing.entities.items()
-            if key in is_read and self._entities.get(key) is entity
-        }
-        return all(
-            os.access(self._root + path, os.F_OK)
-            for name in listing.names
-            if (path := f"{directory}/{name}") not in read
-        )
+        there = self._entities
+        for name in listing.names:
+            key = listing.keys.get(name)
+            # Of a pod under two roots, only the containers of the one that counts are read.
+            is_sure = key is not None and key in is_read and there.get(key) is listing.entities[key]
+            if not is_sure and not os.access(f"{self._root}{directory}/{name}", os.F_OK):
+                return False
+        return True
 
     def _list(
         self,

@@ -254,13 +254,40 @@ def test_a_container_of_what_was_left_behind_is_replaced(kernel_tree: KernelTree
     """The reading of the container of the same id in the pod that counts says nothing about it."""
     behind = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{BURSTABLE.replace('-', '_')}.slice"
     kernel_tree.make(f"{behind}/{HEX}")
-    assert kernel_node.read_well(WANTED)[BURSTABLE].path == POD
+    first = kernel_node.read_well(WANTED)[BURSTABLE]
+    assert first.path == POD
     kernel_tree.remove(f"{behind}/{HEX}")
     kernel_tree.make(f"{behind}/{NEXT_ID}")
-    kernel_node.read_well(WANTED)
+    for _ in range(2):
+        kernel_node.read_well(WANTED)
     for each in (path(SANDBOX), path(FIRST), POD):
         kernel_tree.remove(each)
-    assert kernel_node.read_well(WANTED).keys() == {BURSTABLE, NEXT}
+    readings = kernel_node.read_well(WANTED)
+    assert readings.keys() == {BURSTABLE, NEXT}
+    assert (readings[NEXT].origin.born, readings[NEXT].origin.mono_ns) == (True, first.mono_ns)
+
+
+def test_two_directories_of_one_container(kernel_tree: KernelTree, kernel_node: Node) -> None:
+    """One of them is read; what comes in the place of the other is found all the same."""
+    other = f"{POD}/crio-{HEX}.scope"
+    kernel_tree.make(other)
+    assert kernel_node.read_well(WANTED).keys() == {BURSTABLE, FIRST}
+    kernel_tree.remove(other)
+    kernel_tree.make(path(NEXT))
+    assert kernel_node.read_well(WANTED).keys() == {BURSTABLE, FIRST, NEXT}
+
+
+def test_a_container_that_is_replaced_during_the_first_look(kernel_tree: KernelTree, kernel_node: Node) -> None:
+    """That look was without the new one, so it was born."""
+
+    def replace() -> None:
+        kernel_tree.remove(path(FIRST))
+        kernel_tree.make(path(NEXT))
+
+    kernel_node.clock.at_call(2, replace)
+    readings = kernel_node.read_well(WANTED)
+    assert readings.keys() == {BURSTABLE, NEXT}
+    assert (readings[NEXT].origin.born, readings[NEXT].origin.mono_ns) == (True, kernel_node.clock.now_ns)
 
 
 def test_a_real_container_that_comes_and_goes(kernel_tree: KernelTree, kernel_node: Node) -> None:
