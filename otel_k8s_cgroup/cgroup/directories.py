@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.files import is_exhausted, refused
-from otel_k8s_cgroup.cgroup.locate import QOS, container_id, find_parents, pod_uid, subdirectories
-from otel_k8s_cgroup.model import EntityKind, container_key
+from otel_k8s_cgroup.cgroup.listing import EntityDirectory, Listing
+from otel_k8s_cgroup.cgroup.locate import find_parents, subdirectories
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -20,99 +21,6 @@ _DISCOVER_EVERY_NS = 10 * 10**9
 
 # A directory of a cgroup file system has one link more for each directory in it, and two of its own.
 _OWN_LINKS = 2
-
-
-class EntityDirectory(NamedTuple):
-    """Where an entity's cgroup is, and when it was certainly not there yet."""
-
-    kind: EntityKind
-    path: str
-    """Below the hierarchy's root, with its leading ``/``."""
-    absent_ns: int | None
-    """The last look (on the monotonic clock) that would have shown it and did not. None where there was none: then it
-    may be older than we are."""
-
-
-class _Listing:
-    """A directory that holds entities, as it was when it could last be listed; empty until then.
-
-    Args:
-        absent_ns: as in ``EntityDirectory``: nothing that is in it is older.
-        pod: the pod's key, where it is a pod's own directory.
-    """
-
-    __slots__ = (
-        "absent_ns",
-        "certain_ns",
-        "entities",
-        "keys",
-        "levels",
-        "listed_ns",
-        "modified_ns",
-        "names",
-        "pod",
-        "pods",
-    )
-
-    def __init__(self, absent_ns: int | None, pod: str | None = None) -> None:
-        self.absent_ns = absent_ns
-        self.pod = pod
-        self.listed_ns: int | None = None
-        self.certain_ns: int | None = None
-        """``listed_ns`` if it turns out that what was read is gone."""
-        self.modified_ns: int | None = None
-        """The directory's own time of its last change, before it was listed."""
-        self.names: set[str] = set()
-        self.keys: dict[str, str] = {}
-        """Of those names that are entities'."""
-        self.entities: dict[str, EntityDirectory] = {}
-        """By key."""
-        self.levels: list[EntityDirectory] = []
-        self.pods: list[tuple[str, EntityDirectory]] = []
-
-    def update(self, directory: str, names: set[str], now_ns: int) -> bool:
-        """Takes up a listing; true where it differs from the one before."""
-        changed = names != self.names
-        if changed:
-            absent_ns = self.absent_ns if self.listed_ns is None else self.listed_ns
-            entities: dict[str, EntityDirectory] = {}
-            self.keys = {}
-            for name in sorted(names):
-                path = f"{directory}/{name}"
-                if (found := self._entity(name, path)) and found[1] not in entities:
-                    kind, key = found
-                    known = self.entities.get(key)
-                    entities[key] = known if known and known.path == path else EntityDirectory(kind, path, absent_ns)
-                    self.keys[name] = key
-            self._set(entities)
-            self.names = names
-        self.certain_ns = self.listed_ns = now_ns
-        return changed
-
-    def confirm(self, now_ns: int) -> None:
-        """It is as it was when it was listed, if all that is read is there."""
-        self.certain_ns, self.listed_ns = self.listed_ns, now_ns
-
-    def forget(self, path: str) -> None:
-        """Where the next listing has it again, it is new."""
-        self.names.discard(path.rpartition("/")[2])
-        self._set({key: entity for key, entity in self.entities.items() if entity.path != path})
-        # It was counted as being there; what has come in its place may have been there instead.
-        self.listed_ns = self.certain_ns
-
-    def _set(self, entities: dict[str, EntityDirectory]) -> None:
-        self.entities = entities
-        self.levels = [entity for entity in entities.values() if entity.kind is EntityKind.QOS]
-        self.pods = [(key, entity) for key, entity in entities.items() if entity.kind is EntityKind.POD]
-
-    def _entity(self, name: str, path: str) -> tuple[EntityKind, str] | None:
-        if self.pod is not None:
-            container = container_id(name)
-            return (EntityKind.CONTAINER, container_key(self.pod, container)) if container else None
-        if QOS.fullmatch(name):
-            return EntityKind.QOS, path
-        uid = pod_uid(name)
-        return (EntityKind.POD, uid) if uid else None
 
 
 class EntityDirectories:
@@ -136,7 +44,7 @@ class EntityDirectories:
         self._complete_ns: int | None = None
         """The last discovery, if it could look everywhere."""
         self._scanned_ns: int | None = None
-        self._listings: dict[str, _Listing] = {}
+        self._listings: dict[str, Listing] = {}
         self._entities: dict[str, EntityDirectory] = {}
         self._unlisted_nests: list[str] = []
         self._unlisted_levels: list[str] = []
@@ -206,16 +114,16 @@ class EntityDirectories:
 
     def _list_all(self, now_ns: int, is_read: Container[str], report: Callable[[CgroupError], None]) -> bool:
         """Lists the parents, their QoS levels, and their pods; false where a parent has ended."""
-        seen: dict[str, _Listing] = {}
+        seen: dict[str, Listing] = {}
         self._unlisted_levels = []
         for parent, absent_ns in self._parents.items():
-            listing = self._listings.get(parent) or _Listing(absent_ns)
+            listing = self._listings.get(parent) or Listing(absent_ns)
             if not self._list(parent, listing, os.listdir, now_ns, report):
                 self._parents[parent] = now_ns  # where it is there again when it is looked for, it is a new one
                 continue
             seen[parent] = listing
             for level in listing.levels:
-                level_listing = self._listings.get(level.path) or _Listing(level.absent_ns)
+                level_listing = self._listings.get(level.path) or Listing(level.absent_ns)
                 if self._list(level.path, level_listing, os.listdir, now_ns, report):
                     seen[level.path] = level_listing
                 else:
@@ -237,9 +145,9 @@ class EntityDirectories:
         now_ns: int,
         is_read: Container[str],
         report: Callable[[CgroupError], None],
-    ) -> _Listing:
+    ) -> Listing:
         """The containers of a pod: listed only where they cannot be those that they were."""
-        listing = self._listings.get(pod.path) or _Listing(pod.absent_ns, uid)
+        listing = self._listings.get(pod.path) or Listing(pod.absent_ns, uid)
         try:
             status = os.stat(self._root + pod.path)
         except OSError:
@@ -253,7 +161,7 @@ class EntityDirectories:
             self._changed = True
         return listing
 
-    def _is_as_listed(self, directory: str, listing: _Listing, status: os.stat_result, is_read: Container[str]) -> bool:
+    def _is_as_listed(self, directory: str, listing: Listing, status: os.stat_result, is_read: Container[str]) -> bool:
         """Whether the directory holds just what it did: all of that is there, and nothing else.
 
         A container that is read proves by that that it is there; the others, as sandboxes are, have to be looked for.
@@ -278,7 +186,7 @@ class EntityDirectories:
     def _list(
         self,
         directory: str,
-        listing: _Listing,
+        listing: Listing,
         list_names: Callable[[str], list[str]],
         now_ns: int,
         report: Callable[[CgroupError], None],
@@ -305,7 +213,7 @@ class EntityDirectories:
             with self._open_files.spare():
                 return list_names(self._root + directory)
 
-    def _merged(self, listings: Mapping[str, _Listing]) -> dict[str, EntityDirectory]:
+    def _merged(self, listings: Mapping[str, Listing]) -> dict[str, EntityDirectory]:
         merged = {
             parent: EntityDirectory(EntityKind.NODE, parent, absent_ns)
             for parent, absent_ns in self._parents.items()

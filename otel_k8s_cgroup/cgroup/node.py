@@ -6,7 +6,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.cgroup.directories import EntityDirectories, EntityDirectory
+from otel_k8s_cgroup.cgroup.directories import EntityDirectories
+from otel_k8s_cgroup.cgroup.listing import EntityDirectory
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
