@@ -216,7 +216,7 @@ class Agent:
         if _log.isEnabledFor(logging.DEBUG):
             self._log_changes({reading.key for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
-        self.coverage.update(looked_ns, self.known.expected(found), found)
+        self.coverage.update(looked_ns, self.known.expected(found), self._cgroups.found_pods)
         self._exporter.forget_all_but(self.known.by_cgroup_uid)
         if len(self._entities) > len(self.known.by_cgroup_uid):
             self._entities = {key: was for key, was in self._entities.items() if key in self.known.by_cgroup_uid}

@@ -148,6 +148,27 @@ class Origin:
     could not be had."""
 
 
+class EntityKind(Enum):
+    """What is measured: an entity is what has a cgroup, and is measured by it."""
+
+    POD = "pod"
+    CONTAINER = "container"
+    QOS = "qos"
+    """All pods of a QoS class. Guaranteed pods have no cgroup in common."""
+    NODE = "node"
+    """All pods of a node: the kubelet's ``kubepods``. A host of kind nodes has several."""
+
+
+def container_key(cgroup_uid: str, container_id: str) -> str:
+    """The key of a container.
+
+    Args:
+        cgroup_uid: its pod's.
+        container_id: without the runtime's scheme: 64 hex digits.
+    """
+    return f"{cgroup_uid}/{container_id}"
+
+
 class CgroupRoot(NamedTuple):
     """Which hierarchy the cgroups are of: its root directory, and the cgroup version."""
 
@@ -163,22 +184,16 @@ class Look(NamedTuple):
     unlisted: tuple[str, ...] = ()
     """Directories that could not be listed, as paths below the root with a ``/`` at both ends: what is in them may be
     there unseen."""
-
-
-class EntityKind(Enum):
-    """What is measured: an entity is what has a cgroup."""
-
-    POD = "pod"
-    CONTAINER = "container"
-    QOS = "qos"
-    NODE = "node"
+    kinds: frozenset[EntityKind] = frozenset({EntityKind.POD})
+    """What was looked for; entities of other kinds may be there unseen."""
 
 
 class Reading(NamedTuple):
     """One reading of one entity's cgroup."""
 
     key: str
-    """Of the entity, the same for as long as it is there. A pod's is the uid in its cgroup path."""
+    """Of the entity, the same for as long as it is there: a pod's is the uid in its cgroup path, a container's is
+    ``container_key``; a QoS level's and a node's is ``path``."""
     kind: EntityKind
     path: str
     """Below the hierarchy's root, with its leading ``/``."""
@@ -190,3 +205,10 @@ class Reading(NamedTuple):
     """When the reading before was; of one that was born, its origin. 0 where there was none."""
     before: Stats
     """The reading before; without figures where there was none."""
+
+    @property
+    def qos_class(self) -> Literal["burstable", "besteffort"] | None:
+        """Of a QoS level; None of anything else."""
+        if self.kind is not EntityKind.QOS:
+            return None
+        return "burstable" if self.path.removesuffix(".slice").endswith("burstable") else "besteffort"

@@ -48,27 +48,33 @@ class Clock:
 
 
 class Every:
-    """Contains every uid."""
+    """Contains every key."""
 
-    def __contains__(self, uid: object) -> bool:
+    def __contains__(self, key: object) -> bool:
         return True
 
 
 class Node:
-    """A node's pods, read one second after the other, with all that was reported."""
+    """A node's entities, read one second after the other, with all that was reported."""
 
-    def __init__(self, root: Path, *, limit: int = 10_000) -> None:
+    def __init__(self, root: Path, *, limit: int = 10_000, containers: bool = False, node_totals: bool = False) -> None:
         self.clock = Clock()
         self.open_files = OpenFiles(limit)
-        self.cgroups = NodeCgroups(str(root), open_files=self.open_files, clock=self.clock)
+        self.cgroups = NodeCgroups(
+            str(root),
+            open_files=self.open_files,
+            clock=self.clock,
+            containers=containers,
+            node_totals=node_totals,
+        )
         self.errors: list[CgroupError] = []
 
     def read(self, wanted: Container[str] = Every(), *, after_seconds: float = 1) -> dict[str, Reading]:
-        """uid → its reading, ``after_seconds`` after the one before."""
+        """Key → its reading, ``after_seconds`` after the one before."""
         self.clock.now_ns += round(after_seconds * SECOND)
         readings = self.cgroups.read(wanted, self.errors.append)
         found = {reading.key: reading for reading in readings}
-        assert len(found) == len(readings), "a pod was read twice"
+        assert len(found) == len(readings), "an entity was read twice"
         return found
 
     def read_well(self, wanted: Container[str] = Every(), *, after_seconds: float = 1) -> dict[str, Reading]:
