@@ -11,7 +11,7 @@ from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES, row_type, v1_controllers
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, row_type, v1_controllers
 from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Look, Origin, Reading
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class NodeCgroups:
     """
 
     def __init__(
-        self, root: str, *, open_files: OpenFiles, clock: Callable[[], int], figures: Sequence[Figure] = FIGURES
+        self, root: str, *, open_files: OpenFiles, clock: Callable[[], int], figures: Sequence[Figure] = DEFAULT_FIGURES
     ) -> None:
         self.root = root.rstrip("/") or "/"
         self._open_files = open_files
@@ -93,7 +93,7 @@ class NodeCgroups:
         stats = row_type(figures)
         self._nothing: Stats = stats()
         """Before a first reading."""
-        self._zero: Stats = stats(**{figure.name: 0 for figure in figures if figure.is_counter})
+        self._zero: Stats = stats(**{figure.name: figure.zero for figure in figures if figure.is_counter})
         """Before the first reading of what was born."""
         self._directories: PodDirectories | None = None
         self._pods: Mapping[str, PodDirectory] = {}
