@@ -135,7 +135,8 @@ def _event(file: str, key: str, v1: tuple[Source, ...] = ()) -> Figure:
 
 
 def _io(key: str, file: str, operation: str) -> Figure:
-    # Only the recursive files count what is in cgroups below; kernels that have none lack the figures on v1.
+    # Only the recursive files count what is in cgroups below; kernels that have none lack the figures on v1. From 6.10
+    # on they count only on disks for which some cgroup has a limit (blkio.throttle.*_device).
     v1 = _v1("blkio", f"blkio.throttle.{file}_recursive", operation, Format.BLKIO)
     return Figure(f"io_{key}", _v2("io.stat", key, form=Format.NESTED), v1, is_counter=True, by="device")
 
@@ -255,8 +256,8 @@ _EVENTS: tuple[Figure, ...] = (
     _stat("workingset_refault_file", "workingset_refault_file", "workingset_refault_file", is_counter=True),  # 5.9
     _stat("pgscan", "pgscan", is_counter=True),
     _stat("pgsteal", "pgsteal", is_counter=True),
-    _stat("pswpin", "pswpin", is_counter=True),  # 6.12
-    _stat("pswpout", "pswpout", is_counter=True),  # 6.12
+    _stat("pswpin", "pswpin", is_counter=True),  # 6.13
+    _stat("pswpout", "pswpout", is_counter=True),  # 6.13
 )
 
 _IO: tuple[Figure, ...] = (

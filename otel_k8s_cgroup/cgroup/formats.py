@@ -24,6 +24,7 @@ Value: TypeAlias = "int | float | Mapping[str, int] | None"
 
 _UNENDED = "the line does not end (truncated?)"
 _AVERAGE = re.compile(rb"[0-9]{1,3}\.[0-9]{2}")
+_DEVICE = re.compile(rb"[0-9]{1,10}:[0-9]{1,10}")
 _CPUS = re.compile(rb"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 
 NO_LIMIT_FROM = 1 << 62
@@ -93,8 +94,11 @@ def flat_keyed(data: bytes, keys: Sequence[bytes], path: str, report: Report) ->
 def nested_keyed(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
     """``DEVICE KEY=VALUE KEY=VALUE …\\n`` a line, as of ``io.stat``. A key's value is device → number.
 
-    Some kernels write a device that has no values without its newline: ``8:0 8:16 rbytes=1 …``.
+    A device that has no values (yet) may stand without its newline: ``8:0 8:16 rbytes=1 …``.
     """
+    *lines, last = data.split(b"\n")
+    if last and b"=" not in last:
+        data = b"".join(line + b"\n" for line in lines)
 
     def entries(line: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         device = b""
@@ -185,8 +189,9 @@ def _by_device(
                 complain(error, (key,))
             else:
                 by_device = found[key]
-                if by_device is not None and number is not None:
-                    by_device.setdefault(shown(device), number)
+                # What the kernel has no number of (`(unknown)`: a path of a multipath device) is counted elsewhere too.
+                if by_device is not None and number is not None and _DEVICE.fullmatch(device):
+                    by_device.setdefault(device.decode(), number)
     return [found[key] for key in keys]
 
 
