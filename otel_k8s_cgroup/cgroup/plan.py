@@ -149,7 +149,7 @@ class Plan:
         """
         row: list[Value] = [None] * self.width
         ranks: dict[tuple[int, str], int] = {}
-        mappings: dict[int, dict[str, int]] = {}
+        mappings: dict[int, dict[str, int] | None] = {}
         for file, found in zip(self.files, values, strict=True):
             for cell, value in zip(file.cells, found or (), strict=found is not None):
                 key = (cell.figure, cell.member)
@@ -158,10 +158,13 @@ class Plan:
                 ranks[key] = cell.rank
                 if not cell.member:
                     row[cell.figure] = value
-                elif isinstance(value, int):
-                    mappings.setdefault(cell.figure, {})[cell.member] = value
-                else:
-                    mappings.setdefault(cell.figure, {}).pop(cell.member, None)
+                    continue
+                mapping = mappings.setdefault(cell.figure, {})
+                if isinstance(value, int) and mapping is not None:
+                    mapping[cell.member] = value
+                elif self._figures[cell.figure].is_counter and found is not None:
+                    # A member that is missing once would be taken for one that starts anew.
+                    mappings[cell.figure] = None
         for figure, mapping in mappings.items():
             row[figure] = mapping
         return tuple(row)
