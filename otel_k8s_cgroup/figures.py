@@ -326,6 +326,7 @@ DERIVED: tuple[Rate | Difference | Ratio, ...] = (
     Difference("memory_working_set_bytes", "memory_usage_bytes", "inactive_file_bytes"),
     Difference("memory_available_bytes", "memory_max_bytes", "memory_working_set_bytes"),
     Ratio("cpu_limit_cores", "cpu_quota_us", "cpu_period_us"),
+    Ratio("cpu_limit_utilization", "cpu_usage_cores", "cpu_limit_cores"),
 )
 """Made of figures, a column at a time. A core used fully is 100 %."""
 
