@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -12,6 +12,8 @@ from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.figures import FIGURES, v1_controllers, with_descendants
 from tests.fixtures.record import files, make, recorded
 
+from .expected_figures import BUSY, EXPECTED, KILLED, POD
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -19,182 +21,19 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.errors import CgroupError
     from otel_k8s_cgroup.figures import Figure
 
-POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod7922aa99_d4aa_4885_a953_82976860b23a.slice"
-BUSY = f"{POD}/cri-containerd-{'1c33afbc' * 8}.scope"
-"""A container that was throttled, paged, forked, and read and wrote a disk."""
-KILLED = f"{POD}/cri-containerd-{'2d44b0cd' * 8}.scope"
-"""One that was OOM-killed."""
-
-EXPECTED: dict[tuple[str, str], dict[str, object]] = {
-    ("v2-6.12", BUSY): {
-        "cpu_usage_ns": 7_594_587_000,
-        "cpu_system_ns": 7_203_163_000,
-        "cpu_user_ns": 391_424_000,
-        "memory_usage_bytes": 48_230_400,
-        "anon_bytes": 31_391_744,
-        "file_bytes": 14_278_656,
-        "kernel_stack_bytes": 16384,
-        "pagetables_bytes": 212_992,
-        "memory_peak_bytes": 50_794_496,
-        "memory_swap_current_bytes": 16_560_128,
-        "memory_swap_peak_bytes": 16_777_216,
-        "inactive_anon_bytes": 14_282_752,
-        "active_anon_bytes": 17_309_696,
-        "inactive_file_bytes": 14_278_656,
-        "active_file_bytes": 0,
-        "unevictable_bytes": 1_048_576,
-        "file_mapped_bytes": 1_048_576,
-        "file_dirty_bytes": 524_288,
-        "file_writeback_bytes": 0,
-        "shmem_bytes": 0,
-        "slab_bytes": 180_072,
-        "slab_reclaimable_bytes": 145_280,
-        "slab_unreclaimable_bytes": 34792,
-        "sock_bytes": 540_672,
-        "kernel_bytes": 425_984,
-        "cpu_quota_us": 30000,
-        "cpu_period_us": 100_000,
-        "cpu_weight": 39,
-        "cpuset_cpus": 3,
-        "memory_max_bytes": 67_108_864,
-        "memory_high_bytes": 50_331_648,
-        "memory_low_bytes": 8_388_608,
-        "memory_min_bytes": 4_194_304,
-        "memory_swap_max_bytes": 16_777_216,
-        "pids_max": 12,
-        "nr_periods": 253,
-        "nr_throttled": 251,
-        "throttled_ns": 18_959_934_000,
-        "nr_bursts": 1,
-        "burst_ns": 20_000_000,
-        "memory_events_low": 0,
-        "memory_events_high": 819,
-        "memory_events_max": 0,
-        "memory_events_oom": 0,
-        "memory_events_oom_kill": 0,
-        "memory_events_oom_group_kill": 0,
-        "memory_swap_events_high": 0,
-        "memory_swap_events_max": 2402,
-        "memory_swap_events_fail": 2402,
-        "pgfault": 43462,
-        "pgmajfault": 3701,
-        "workingset_refault_anon": 28674,
-        "workingset_refault_file": 12334,
-        "pgscan": 108_659,
-        "pgsteal": 55476,
-        "io_rbytes": {"254:16": 117_432_320, "254:0": 101_179_392},
-        "io_wbytes": {"254:16": 135_921_664, "254:0": 262_144},
-        "io_dbytes": {"254:16": 0, "254:0": 0},
-        "io_rios": {"254:16": 28_670, "254:0": 774},
-        "io_wios": {"254:16": 33_184, "254:0": 4},
-        "io_dios": {"254:16": 0, "254:0": 0},
-        "pids_current": 2,
-        "pids_peak": 12,
-        "pids_events_max": 1,
-        "cpu_pressure_some_total_ns": 11_937_187_000,
-        "cpu_pressure_some_avg10_percent": 41.93,
-        "cpu_pressure_some_avg60_percent": 14.97,
-        "cpu_pressure_some_avg300_percent": 3.59,
-        "cpu_pressure_full_total_ns": 11_937_187_000,
-        "cpu_pressure_full_avg10_percent": 41.93,
-        "cpu_pressure_full_avg60_percent": 14.97,
-        "cpu_pressure_full_avg300_percent": 3.59,
-        "memory_pressure_some_total_ns": 6_957_023_000,
-        "memory_pressure_some_avg10_percent": 18.97,
-        "memory_pressure_some_avg60_percent": 8.95,
-        "memory_pressure_some_avg300_percent": 2.22,
-        "memory_pressure_full_total_ns": 6_957_023_000,
-        "memory_pressure_full_avg10_percent": 18.97,
-        "memory_pressure_full_avg60_percent": 8.95,
-        "memory_pressure_full_avg300_percent": 2.22,
-        "io_pressure_some_total_ns": 331_070_000,
-        "io_pressure_some_avg10_percent": 0.64,
-        "io_pressure_some_avg60_percent": 0.29,
-        "io_pressure_some_avg300_percent": 0.07,
-        "io_pressure_full_total_ns": 331_070_000,
-        "io_pressure_full_avg10_percent": 0.64,
-        "io_pressure_full_avg60_percent": 0.29,
-        "io_pressure_full_avg300_percent": 0.07,
-        "hugetlb_current_bytes": {"2MB": 4_194_304},
-        "hugetlb_max_bytes": {"2MB": 4_194_304},
-        "hugetlb_events_max": {"2MB": 1},
-        "nr_descendants": 0,
-        "nr_dying_descendants": 0,
-    },
-    ("v1", BUSY): {
-        "cpu_usage_ns": 557_936_067,
-        "cpu_system_ns": 56_000_000,
-        "cpu_user_ns": 539_975_434,
-        "memory_usage_bytes": 40_247_296,
-        "anon_bytes": 23_429_120,
-        "file_bytes": 16_318_464,
-        "memory_peak_bytes": 50_331_648,
-        "memory_swap_current_bytes": 0,
-        "inactive_anon_bytes": 23_490_560,
-        "active_anon_bytes": 4096,
-        "inactive_file_bytes": 16_252_928,
-        "active_file_bytes": 0,
-        "unevictable_bytes": 0,
-        "file_mapped_bytes": 1_114_112,
-        "file_dirty_bytes": 524_288,
-        "file_writeback_bytes": 0,
-        "shmem_bytes": 65536,
-        "kernel_bytes": 319_488,
-        "cpu_quota_us": 30000,
-        "cpu_period_us": 100_000,
-        "cpu_shares": 204,
-        "cpuset_cpus": 2,
-        "memory_max_bytes": 50_331_648,
-        "memory_soft_limit_bytes": 33_554_432,
-        "memory_memsw_limit_bytes": 67_108_864,
-        "pids_max": 12,
-        "nr_periods": 20,
-        "nr_throttled": 15,
-        "throttled_ns": 1_657_362_041,
-        "nr_bursts": 2,
-        "burst_ns": 20_000_000,
-        "memory_events_oom_kill": 0,
-        "memory_failcnt": 1510,
-        "pgfault": 12743,
-        "pgmajfault": 0,
-        "workingset_refault_anon": 0,
-        "workingset_refault_file": 13056,
-        "io_rbytes": {"7:0": 107_085_824},
-        "io_wbytes": {"7:0": 262_144},
-        "io_dbytes": {"7:0": 0},
-        "io_rios": {"7:0": 90},
-        "io_wios": {"7:0": 4},
-        "io_dios": {"7:0": 0},
-        "pids_current": 2,
-        "pids_peak": 12,
-        "pids_events_max": 1,
-    },
-    ("v2-written", BUSY): {
-        "anon_bytes": 4096,
-        "pgscan": 56,
-        "pgsteal": 7,
-        "pswpin": 12,
-        "pswpout": 34,
-    },
-    ("v1-written", BUSY): {
-        "cpu_usage_ns": 1000,
-        "hugetlb_current_bytes": {"1GB": 0, "2MB": 4_194_304},
-        "hugetlb_max_bytes": {"2MB": 8_388_608},
-        "hugetlb_events_max": {"1GB": 0, "2MB": 3},
-    },
-}
-"""Fixture and cgroup → all figures that are there."""
-
 
 def version(fixture: str) -> Literal[1, 2]:
     return 1 if fixture.startswith("v1") else 2
 
 
-def read(fixture: str, path: str, directory: Path, figures: Sequence[Figure] = FIGURES) -> dict[str, object]:
-    """The figures that are there; the first reading, and the two that know what the files look like, must be alike."""
-    make(fixture, directory)
+def read(fixture: str, path: str, directory: Path, figures: Sequence[Figure] = FIGURES) -> dict[str, Any]:
+    """The figures that are there; the first reading, and the two that know what the files look like, must be alike.
+
+    Without the name of a fixture ``directory`` has its files.
+    """
+    if fixture:
+        make(fixture, directory)
     hierarchy = detect(str(directory), v1_controllers(figures))
-    assert hierarchy.version == version(fixture)
     directories = {controller: mount and mount + path for controller, mount in hierarchy.directories.items()}
     errors: list[CgroupError] = []
     reader = CgroupReader(Plan(figures, hierarchy.version), directories, OpenFiles(100))
@@ -246,6 +85,17 @@ def test_v1_s_ways_to_write_no_limit_are_absent(tmp_path: Path) -> None:
     killed = read("v1", KILLED, tmp_path)
     assert not limits & killed.keys()
     assert (killed["cpu_period_us"], killed["memory_max_bytes"]) == (100_000, 24 << 20)
+
+
+def test_without_sums_v1_s_own_figures_count(tmp_path: Path) -> None:
+    """memory.use_hierarchy = 0: the keys without total_, each 22 less in this fixture; all else is as it was."""
+    there = EXPECTED["v1-written", BUSY]
+    keys = {f.name for f in FIGURES for source in f.v1 if source.file == "memory.stat"}
+    make("v1-written", tmp_path)
+    (tmp_path / f"memory{BUSY}" / "memory.use_hierarchy").write_text("0\n")
+    flat = read("", BUSY, tmp_path)
+    assert {name for name in there if there[name] != flat[name]} == keys
+    assert {name: flat[name] for name in keys} == {name: there[name] - 22 for name in keys}
 
 
 def test_what_a_kernel_was_built_without_is_absent(tmp_path: Path) -> None:
