@@ -10,7 +10,7 @@ import pytest
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter, open_transport
-from otel_k8s_cgroup.figures import FIGURES, Figure, Format, Source
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, Figure, Format, Source
 from otel_k8s_cgroup.identity import pod_entity
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET, Instrument, Metric, Point
@@ -43,7 +43,8 @@ def test_two_rows_are_a_metric(tmp_path: Path, version: Literal[1, 2]) -> None:
     directory = hierarchy / PATH.lstrip("/")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "pids.current").write_text("42\n")
-    cgroups = NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=time.monotonic_ns, figures=(*FIGURES, PIDS))
+    figures = (*DEFAULT_FIGURES, PIDS)
+    cgroups = NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=time.monotonic_ns, figures=figures)
     with OtlpReceiver("http/protobuf") as receiver:
         transport = open_transport(OtlpTarget("http/protobuf", f"{receiver.endpoint}/v1/metrics"))
         instruments = PodInstruments((*ALUMET, METRIC))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from otel_k8s_cgroup.errors import CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES, v1_controllers
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, v1_controllers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +108,7 @@ class Hierarchy:
         return next(directory for directory in self.directories.values() if directory is not None)
 
 
-def detect(root: str, controllers: Sequence[str] = v1_controllers(FIGURES)) -> Hierarchy:
+def detect(root: str, controllers: Sequence[str] = v1_controllers(DEFAULT_FIGURES)) -> Hierarchy:
     """What ``root`` is. The hybrid layout (v1 controllers, and a ``unified`` mount that holds none) is v1.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.directories import EntityDirectories
@@ -12,7 +13,7 @@ from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES, row_type, v1_controllers
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, row_type, v1_controllers, with_descendants
 from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, EntityKind, Look, Origin, Reading
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class NodeCgroups:
         *,
         open_files: OpenFiles,
         clock: Callable[[], int],
-        figures: Sequence[Figure] = FIGURES,
+        figures: Sequence[Figure] = DEFAULT_FIGURES,
         containers: bool = False,
         node_totals: bool = False,
     ) -> None:
@@ -135,11 +136,11 @@ class NodeCgroups:
         self._clock = clock
         self._hierarchy: Hierarchy | None = None
         self._figures = figures
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[tuple[int, bool], Plan] = {}
         stats = row_type(figures)
         self._nothing: Stats = stats()
         """Before a first reading."""
-        self._zero: Stats = stats(**{figure.name: 0 for figure in figures if figure.is_counter})
+        self._zero: Stats = stats(**{figure.name: figure.zero for figure in figures if figure.is_counter})
         """Before the first reading of what was born."""
         self._kinds = frozenset(
             [
@@ -165,17 +166,17 @@ class NodeCgroups:
             self._hierarchy = detect(self.root, v1_controllers(self._figures))
         return self._hierarchy
 
-    @property
-    def plan(self) -> Plan:
-        """What is read of each cgroup.
+    def plan(self, kind: EntityKind) -> Plan:
+        """What is read of each cgroup of such entities.
 
         Raises:
             CgroupRootError: the root is no cgroup root (now).
         """
-        version = self.hierarchy.version
-        if version not in self._plans:
-            self._plans[version] = Plan(self._figures, version)
-        return self._plans[version]
+        version, is_lowest = self.hierarchy.version, kind is EntityKind.CONTAINER
+        if (version, is_lowest) not in self._plans:
+            figures = self._figures if is_lowest else with_descendants(self._figures)
+            self._plans[version, is_lowest] = Plan(figures, version)
+        return self._plans[version, is_lowest]
 
     @property
     def found(self) -> dict[str, tuple[str, Origin | None]]:
@@ -306,16 +307,18 @@ class NodeCgroups:
             self._directories = EntityDirectories(self.hierarchy.listed, self._open_files, self._kinds)
         return self._directories
 
-    def _reader(self, path: str) -> CgroupReader:
+    def _reader(self, kind: EntityKind, path: str) -> CgroupReader:
         directories = {
             controller: None if mount is None else mount + path
             for controller, mount in self.hierarchy.directories.items()
         }
-        return CgroupReader(self.plan, directories, self._open_files)
+        return CgroupReader(self.plan(kind), directories, self._open_files)
 
     def _track(self, key: str, found: EntityDirectory) -> _Tracked:
         before = self._nothing if found.absent_ns is None else self._zero
-        self._tracked[key] = tracked = _Tracked(key, found, self.hierarchy.listed, self._reader, before)
+        self._tracked[key] = tracked = _Tracked(
+            key, found, self.hierarchy.listed, partial(self._reader, found.kind), before
+        )
         lost = self._before.get(key)
         if lost is not None and lost.path == found.path and tracked.origin is None:
             tracked.origin, tracked.previous_ns = lost.origin, lost.previous_ns

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
-from otel_k8s_cgroup.figures import FIGURES, v1_controllers
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, v1_controllers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 SECOND = 10**9
 
 
-PLANS = {1: Plan(FIGURES, 1), 2: Plan(FIGURES, 2)}
+PLANS = {1: Plan(DEFAULT_FIGURES, 1), 2: Plan(DEFAULT_FIGURES, 2)}
 
 
 def reader(version: int, directory: str) -> CgroupReader:
     """Of the files in one directory, all controllers' of v1."""
-    directories: dict[str, str | None] = dict.fromkeys([""] if version == 2 else v1_controllers(FIGURES), directory)
+    controllers = [""] if version == 2 else v1_controllers(DEFAULT_FIGURES)
+    directories: dict[str, str | None] = dict.fromkeys(controllers, directory)
     return CgroupReader(PLANS[version], directories, OpenFiles(100))
 
 
