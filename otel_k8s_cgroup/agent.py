@@ -14,6 +14,7 @@ from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transpo
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.model import LeftOut
 from otel_k8s_cgroup.sources import LISTED_BY, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
@@ -85,6 +86,7 @@ class Agent:
     Args:
         cgroups: the node's.
         pods: those that are known now.
+        left_out: those that the settings leave out.
         exporter: takes the readings.
         metrics: the table.
         source: who lists the pods, for messages.
@@ -98,6 +100,7 @@ class Agent:
         *,
         cgroups: NodeCgroups,
         pods: Callable[[], Sequence[Pod]],
+        left_out: Callable[[], LeftOut] = LeftOut,
         exporter: Exporter,
         metrics: Sequence[Metric],
         source: str = "the API",
@@ -116,6 +119,7 @@ class Agent:
         """How many the last tick read."""
         self._cgroups = cgroups
         self._told = pods
+        self._left_out = left_out
         self._exporter = exporter
         self._instruments = PodInstruments(metrics)
         self._mono_clock = mono_clock
@@ -170,7 +174,7 @@ class Agent:
         return tries[-1][1], min(tries)[2]
 
     def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
-        self.known.update(self._told(), self._running, looked_ns)
+        self.known.update(self._told(), self._running, looked_ns, self._left_out())
         # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
         wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid | self.known.waiting
         try:
@@ -184,15 +188,21 @@ class Agent:
         if self._restarts:
             self._restarts = False
             self.known.hold(self._exporter.holders(found, self._cgroups.look))
-            self.known.update(self._told(), self._running, looked_ns)
+            self.known.update(self._told(), self._running, looked_ns, self._left_out())
             readings = [
                 reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid | self.known.waiting
             ]
         if _log.isEnabledFor(logging.DEBUG):
             self._log_changes({reading.cgroup_uid for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
-        self.coverage.update(looked_ns, self.known.expected(found), found)
-        self._exporter.forget_all_but(self.known.by_cgroup_uid)
+        self.coverage.update(
+            looked_ns,
+            self.known.expected(found),
+            found,
+            excluded=self.known.left_out,
+            hides_others=self._left_out().hides_others,
+        )
+        self._exporter.forget_all_but(self.known.by_cgroup_uid.keys() | self.known.set_aside.keys())
         return readings
 
     def _log_changes(self, measured: set[str]) -> None:
@@ -247,6 +257,13 @@ def own_rows(
             "{cgroup}",
             "Pods' cgroups for which no pod is listed",
             lambda: agent.coverage.unnamed,
+            monotonic=False,
+        ),
+        OwnMetric(
+            "pods.excluded",
+            "{pod}",
+            "Pods that the settings leave out",
+            lambda: agent.coverage.excluded,
             monotonic=False,
         ),
         OwnMetric(
@@ -318,6 +335,7 @@ def run(
     agent = Agent(
         cgroups=open_cgroups(settings),
         pods=lambda: watcher.pods,
+        left_out=lambda: watcher.left_out,
         exporter=exporter,
         metrics=ALUMET,
         source=LISTED_BY[settings.pod_source.method],

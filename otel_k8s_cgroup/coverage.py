@@ -28,6 +28,8 @@ class Coverage:
     def __init__(self, *, root: str, source: str) -> None:
         self.unnamed = 0
         """Pods' cgroups for which no pod is known, at the last tick."""
+        self.excluded = 0
+        """Pods' cgroups that the settings leave out, at the last tick."""
         self._root = root
         self._source = source
         self._unnamed_since_ns: dict[str, int] = {}
@@ -35,17 +37,31 @@ class Coverage:
         self._reported_missing = False
         self._reported_unnamed = False
 
-    def update(self, now_ns: int, pods: Collection[str], found: Mapping[str, tuple[str, object]]) -> None:
+    def update(
+        self,
+        now_ns: int,
+        pods: Collection[str],
+        found: Mapping[str, tuple[str, object]],
+        *,
+        excluded: Collection[str] = (),
+        hides_others: bool = False,
+    ) -> None:
         """One tick's.
 
         Args:
             now_ns: on the monotonic clock.
             pods: the cgroup uids of the pods that should have a cgroup (``KnownPods.expected``).
             found: as ``NodeCgroups.found``: cgroup uid → path and origin of each pod's cgroup that is there.
+            excluded: the cgroup uids of those of ``pods`` that the settings leave out.
+            hides_others: as in ``LeftOut``: a cgroup for which no pod is listed is one that they leave out.
         """
         unnamed = found.keys() - pods
-        self.unnamed = len(unnamed)
         self._report_missing(len(pods), len(found), len(unnamed))
+        self.excluded = len(found.keys() & excluded)
+        if hides_others:
+            self.excluded += len(unnamed)
+            unnamed = set()
+        self.unnamed = len(unnamed)
         self._report_unnamed(now_ns, unnamed, found)
 
     def _report_missing(self, pods: int, found: int, unnamed: int) -> None:

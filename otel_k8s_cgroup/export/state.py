@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.ledger import Base, Bases
@@ -109,7 +109,7 @@ def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes
             "pods": {uid: None if remnant is None else _object(remnant) for uid, remnant in remembered.pods.items()},
             "values": names.values,
             "waiting": [
-                waiting._asdict() | {"pod": asdict(waiting.pod), "remnant": _object(waiting.remnant)}
+                waiting._asdict() | {"pod": _identity(waiting.pod), "remnant": _object(waiting.remnant)}
                 for waiting in remembered.waiting[-MAX_WAITING:]
             ],
         },
@@ -182,7 +182,15 @@ def decoded(content: bytes) -> dict[str, object]:
 
 
 def _object(remnant: Remnant) -> dict[str, object]:
-    return remnant._asdict() | {"pod": None if remnant.pod is None else asdict(remnant.pod)}
+    return remnant._asdict() | {"pod": None if remnant.pod is None else _identity(remnant.pod)}
+
+
+_IDENTITY = ("uid", "name", "namespace", "node", "start_time", "cgroup_uid", "config_hash", "finished")
+
+
+def _identity(pod: Pod) -> dict[str, object]:
+    """Who it is; what may change is what the API says once it is asked again."""
+    return {field: getattr(pod, field) for field in _IDENTITY}
 
 
 def _list(value: object, what: str) -> list[object]:

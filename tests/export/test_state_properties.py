@@ -22,7 +22,7 @@ from otel_k8s_cgroup.export.state import (
     parse_state,
 )
 from otel_k8s_cgroup.export.state_file import StateFile
-from otel_k8s_cgroup.model import CgroupRoot, Pod
+from otel_k8s_cgroup.model import NO_DETAILS, CgroupRoot, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,10 @@ numbers = st.integers(0, INT64_MAX)
 def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
     """What an exporter may have to remember of so many counters."""
     bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters)
-    remnants = st.builds(Remnant, texts, numbers, bases)
-    pods = st.builds(Pod, texts, texts, texts, texts, st.none() | texts, texts)
+    optional = st.none() | texts
+    # What may change of a pod is not remembered.
+    pods = st.builds(Pod, texts, texts, texts, texts, optional, texts, optional, st.booleans(), st.just(NO_DETAILS))
+    remnants = st.builds(Remnant, texts, numbers, bases, st.none() | pods)
     doubles = st.floats(allow_nan=False, allow_infinity=False)
     values = st.tuples(st.none() | numbers, st.none() | doubles, st.none() | numbers)
     waiting = st.lists(st.builds(Waiting, pods, remnants, numbers, numbers, values), max_size=2).map(tuple)
