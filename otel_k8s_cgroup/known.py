@@ -112,8 +112,8 @@ class KnownPods:
         for pod in self._left_out.pods:
             uid = pod.cgroup_uid
             # Not by a claim: nobody ends the measuring of another's pod.
-            if (holder := holders.get(uid)) is not None and self._is_of(holder, pod):
-                aside[uid] = holder
+            if (holder := holders.get(uid)) is not None and (pod.uid == uid or self._is_of(holder, pod)):
+                aside[uid] = holder if self._is_of(holder, pod) else pod
                 known.pop(uid, None)
         for uid, holder in holders.items():
             if uid not in known and uid not in waiting and (self._left_out.hides_others or uid in self.set_aside):

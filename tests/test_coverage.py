@@ -91,3 +91,23 @@ def test_a_cgroup_that_is_named_in_time_is_not_reported(coverage: Coverage, line
     for second in (61, 120):
         coverage.update(second * SECOND, {"a"}, found("a", "x"))
     assert lines() == []
+
+
+def test_what_the_settings_leave_out_is_counted_and_is_no_surprise(
+    coverage: Coverage, lines: Callable[[], list[str]]
+) -> None:
+    """Listed and left out, or hidden by a selector: neither is a cgroup that nobody named."""
+    for second in range(0, 200, 50):
+        coverage.update(second * SECOND, {"a", "b"}, found("a", "b"), excluded={"b", "gone"})
+        assert (coverage.excluded, coverage.unnamed) == (1, 0)
+    for second in range(200, 400, 50):
+        coverage.update(second * SECOND, {"a"}, found("a", "b", "c"), hides_others=True)
+        assert (coverage.excluded, coverage.unnamed) == (2, 0)
+    assert lines() == []
+
+
+def test_behind_a_selector_a_wrong_node_is_noticed(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
+    """Pods are listed, and the cgroups that are there are all of others."""
+    for second in (0, 1):
+        coverage.update(second * SECOND, {"a"}, found("x", "y"), hides_others=True)
+    assert "is k8s_node this node's name" in lines()[0]
