@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from otel_k8s_cgroup.model import Container, Pod
 
@@ -105,11 +106,11 @@ def _resource(
         ("k8s.namespace.name", pod.namespace),
         ("k8s.node.name", pod.node),
         ("k8s.pod.start_time", pod.start_time),
-        (f"k8s.pod.annotation.{CONFIG_HASH}", pod.config_hash),
+        (ANNOTATION + CONFIG_HASH, pod.config_hash),
         *own,
         ("cgroup.path", path),
     )
-    details: dict[str, Value] = json.loads(pod.details.attributes) if pod.details.attributes else {}
+    details: dict[str, Value] = dict(unpacked(pod.details.attributes))
     if "service.name" in details:
         details = _service(pod, container) | details
     settings = _present(*((key, value) for key, value in shared if not (key.startswith("service.") and key in details)))
@@ -122,6 +123,30 @@ def _present(*attributes: tuple[str, Value | None]) -> dict[str, Value]:
 
 
 # --- what a pod's object says beside who it is ----------------------------------------------------------------------
+
+LABEL = "k8s.pod.label."
+ANNOTATION = "k8s.pod.annotation."
+
+
+_LEAST_COMPRESSED_BYTES = 256
+
+
+def packed(by_prefix: Mapping[str, Mapping[str, str]]) -> bytes:
+    """Attributes in the least memory; ``by_prefix`` has what each prefix of their names is followed by."""
+    found = {prefix: dict(attributes) for prefix, attributes in by_prefix.items() if attributes}
+    text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode() if found else b""
+    return text if len(text) < _LEAST_COMPRESSED_BYTES else zlib.compress(text)
+
+
+def unpacked(attributes: bytes) -> Iterator[tuple[str, str]]:
+    """The attributes that ``packed`` has packed."""
+    if not attributes:
+        return
+    # An object of JSON begins with a brace, and zlib's format with another byte.
+    text = attributes if attributes.startswith(b"{") else zlib.decompress(attributes)
+    for prefix, named in json.loads(text).items():
+        for key, value in named.items():
+            yield prefix + key, value
 
 
 class Owner(NamedTuple):

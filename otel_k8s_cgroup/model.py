@@ -185,8 +185,8 @@ class Details:
     """What may change in the life of a pod, as far as ``Wanted`` asks for it."""
 
     attributes: bytes = b""
-    """Of its Resource, as a JSON object of texts: as strings of their own they would take four times the memory. None
-    of them says who the pod is. Empty: there are none."""
+    """Of its Resource, as ``identity.packed`` packs them: as strings of their own they would take four times the
+    memory. None of them says who the pod is. Empty: there are none."""
     containers: tuple[Container, ...] = ()
     """In the order of the spec: init containers, containers, ephemeral ones."""
     desired: Resources = NO_RESOURCES

@@ -117,6 +117,8 @@ def test_a_pod_is_left_out_and_taken_in_again(
         argv += ["--pod-source", f'{{ file = "{file}" }}'] if source == "file" else []
         with started(argv) as program:
             after(receiver, lambda resources, _: resources.keys() == {WEB, DB})
+            tree.write(DB, Figures(user_usec=2000))
+            receiver.wait_for(lambda messages: cpu_time(points(messages), DB).get("total") == 1_000_000)
             list_with("old")
             after(
                 receiver,

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from otel_k8s_cgroup.identity import (
+    ANNOTATION,
     CONFIG_HASH,
+    LABEL,
     PRIORITY_CLASS,
     QOS_CLASS,
     RESOURCE_ANNOTATION,
     SERVICE_LABELS,
     Owner,
     annotated_attributes,
+    packed,
     service_attributes,
     workload_attributes,
 )
@@ -29,6 +30,8 @@ from .structs import MAP, OWNERS, TEXT, PodObject, decoded_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import msgspec
 
     from .structs import OwnerReference, PodMetadata, PodSpec
 
@@ -83,8 +86,7 @@ class PodReader:
         """What is kept of ``found``, a pod of that name."""
         if self.wanted == _NOTHING or found.metadata is None or found.spec is None:
             return NO_DETAILS
-        attributes = self._attributes(found, found.metadata, found.spec, name, namespace)
-        encoded = msgspec.json.encode(attributes) if attributes else b""
+        encoded = packed(self._attributes(found, found.metadata, found.spec, name, namespace))
         if not self.wanted.containers:
             return Details(encoded) if encoded else NO_DETAILS
         containers = containers_of(found, self._containers)
@@ -92,27 +94,27 @@ class PodReader:
 
     def _attributes(
         self, found: PodObject, metadata: PodMetadata, spec: PodSpec, name: str, namespace: str
-    ) -> dict[str, str]:
+    ) -> dict[str, Mapping[str, str]]:
+        """By the prefix of their names."""
         wanted = self.wanted
         raw_labels = _map(metadata.labels) if self._reads_labels else {}
-        attributes: dict[str, str] = {}
+        annotations = _map(metadata.annotations) if self._annotations or wanted.service else {}
         workload: dict[str, str] = {}
         if (wanted.service or "workload" in wanted.attributes) and (owner := _controller(metadata)):
             workload = workload_attributes(owner, _texts(raw_labels, _LABELS_OF_WORKLOADS.__contains__))
-            if "workload" in wanted.attributes:
-                attributes |= workload
-        attributes |= self._single(found, spec)
-        for key, value in _bounded(raw_labels, self._labels.match).items():
-            attributes[f"k8s.pod.label.{key}"] = value
-        annotations = _map(metadata.annotations) if self._annotations or wanted.service else {}
-        for key, value in _bounded(annotations, self._annotations.match).items():
-            if key != CONFIG_HASH:  # that is said of a static pod alone
-                attributes[f"k8s.pod.annotation.{key}"] = value
+        attributes = self._single(found, spec)
+        if "workload" in wanted.attributes:
+            attributes |= workload
         if wanted.service:
             annotated = annotated_attributes(_bounded(annotations, lambda key: key.startswith(RESOURCE_ANNOTATION)))
             labels = _bounded(raw_labels, _LABELS_OF_SERVICES.__contains__)
             attributes |= annotated | service_attributes(name, namespace, workload, labels, annotated)
-        return attributes
+        return {
+            "": attributes,
+            LABEL: _bounded(raw_labels, self._labels.match),
+            # The hash is said of a static pod alone.
+            ANNOTATION: _bounded(annotations, lambda key: key != CONFIG_HASH and self._annotations.match(key)),
+        }
 
     def _single(self, found: PodObject, spec: PodSpec) -> dict[str, str]:
         wanted, status = self.wanted.attributes, found.status
