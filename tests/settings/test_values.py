@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_k8s_cgroup.errors import SettingsError
-from otel_k8s_cgroup.model import PodSource, TokenRetrieval
+from otel_k8s_cgroup.model import Choice, PodSource, TokenRetrieval, Wanted
 from otel_k8s_cgroup.settings import load
 from otel_k8s_cgroup.settings.values import duration, duration_text, headers, size
 
@@ -332,3 +332,30 @@ def test_dates_are_no_values(refused: Refused) -> None:
     """TOML has them, no setting has."""
     value: Any = datetime(2026, 1, 1, tzinfo=UTC)
     assert "a path" in refused(flags={"state_file": value})
+
+
+def test_what_is_chosen_and_what_is_wanted(read: Read) -> None:
+    """The settings as the watcher takes them; by default all pods, and their workload."""
+    plain = read().plain()
+    assert (plain.choice, plain.wanted) == (Choice(), Wanted(attributes=frozenset({"workload"})))
+    plain = read(
+        'include_namespaces = ["team-*"]\nexclude_namespaces = ["team-x"]\npod_selector = "app"\n'
+        'qos_classes = ["Burstable"]\npod_attributes = []\npod_labels = ["a"]\npod_annotations = ["b"]\n'
+        "service_attributes = true"
+    ).plain()
+    assert plain.choice == Choice(("team-*",), ("team-x",), "app", ("Burstable",))
+    assert plain.wanted == Wanted(labels=("a",), annotations=("b",), service=True)
+
+
+def test_the_clusters_name_is_one_of_every_resource(read: Read) -> None:
+    """It wins over that of OTEL_RESOURCE_ATTRIBUTES, and leaves the others as they are."""
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "k8s.cluster.name=old,team=a"}
+    named = dict(read('cluster_name = "${REGION}-1"', environ=environ | {"REGION": "eu"}).plain().resource_attributes)
+    assert named == {"k8s.cluster.name": "eu-1", "team": "a"}
+    assert dict(read(environ=environ).plain().resource_attributes) == {"k8s.cluster.name": "old", "team": "a"}
+
+
+def test_variables_stand_in_lists_too(read: Read) -> None:
+    """As in any string of the file."""
+    settings = read('include_namespaces = ["${TEAM}-*"]', environ={"TEAM": "shop"})
+    assert settings.include_namespaces == ("shop-*",)
