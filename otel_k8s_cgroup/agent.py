@@ -187,7 +187,7 @@ class Agent:
         self._running = found.keys()
         if self._restarts:
             self._restarts = False
-            self.known.hold(self._exporter.holders(found, self._cgroups.look))
+            self.known.hold(self._exporter.holders(found, self._cgroups.look), aside=self._left_out().unknown)
             self.known.update(self._told(), self._running, looked_ns, self._left_out())
             readings = [
                 reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid | self.known.waiting

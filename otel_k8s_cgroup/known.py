@@ -54,9 +54,12 @@ class KnownPods:
         self._refused: set[str] = set()
         """The uids of pods whose claim was refused."""
 
-    def hold(self, pods: Mapping[str, Pod]) -> None:
-        """Whom cgroups that are there (by their uid) were named after by the process before this one."""
-        self.by_cgroup_uid.update(pods)
+    def hold(self, pods: Mapping[str, Pod], *, aside: bool = False) -> None:
+        """Whom cgroups that are there (by their uid) were named after by the process before this one.
+
+        ``aside``: they are not measured before they are listed, for some may be left out now.
+        """
+        (self.set_aside if aside else self.by_cgroup_uid).update(pods)
         self._settled = False
 
     def update(

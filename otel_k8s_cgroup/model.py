@@ -233,6 +233,8 @@ class LeftOut(NamedTuple):
     """The same object until something changes."""
     hides_others: bool = False
     """Whether the pods that are listed are those of a selector: the API server does not tell of others."""
+    unknown: bool = False
+    """Whether some may be left out, and no list has told yet which."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakes.cgroup_tree import CgroupTree, Figures
-from tests.fakes.kube_api import KubeApi, pod
+from tests.fakes.kube_api import KubeApi, failing, pod
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.otlp import cpu_time, points
 from tests.programs import started
@@ -134,6 +134,27 @@ def test_a_pod_is_left_out_and_taken_in_again(
     assert "not measured" not in program.output
 
 
+def test_a_pod_that_is_excluded_over_a_restart_is_sent_no_more(
+    tree: CgroupTree, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    """The state file knows it, and the API does not answer yet: what is measured goes on without a gap after that."""
+    state = ("--state-file", str(tmp_path / "state.json"))
+    with KubeApi() as api:
+        api.add(pod("web", uid=WEB, namespace="shop"), pod("db", uid=DB, namespace="kube-system"))
+        with started(arguments(api, tree, receiver, *state)) as program:
+            after(receiver, lambda resources, _: resources.keys() == {WEB, DB})
+            assert program.stop() == 0
+        before = len(receiver.messages)
+        for uid in (WEB, DB):
+            tree.write(uid, Figures(user_usec=3000))
+        api.on("list", *[failing(503)] * 2)
+        with started(arguments(api, tree, receiver, *state, "--exclude-namespaces", "kube-*")) as program:
+            after(receiver, lambda resources, _: WEB in resources)
+            assert program.stop() == 0
+    assert {point.pod for point in points(receiver.messages[before:])} == {"", WEB}
+    assert cpu_time(points(receiver.messages), WEB)["total"] == 2_000_000
+
+
 def test_an_excluded_namespace_is_neither_read_nor_sent(tree: CgroupTree, receiver: OtlpReceiver) -> None:
     """It shows in an own metric. After its cgroup was found its files may hold anything."""
 
@@ -151,3 +172,47 @@ def test_an_excluded_namespace_is_neither_read_nor_sent(tree: CgroupTree, receiv
             assert program.stop() == 0
     assert {point.pod for point in points(receiver.messages)} == {"", WEB}
     assert "memory.current" not in program.output
+
+
+def test_hostile_labels_change_nobody_elses_data(tree: CgroupTree, receiver: OtlpReceiver) -> None:
+    """Annotations of 64 kB, any Unicode, and names of other pods: an honest pod's Resource and CPU time are its own."""
+    evil = {
+        "a": "x" * 65_536,
+        "b": "\x00\u2028\x1b[2J\ud800☃",
+        "☃": "y",
+        "kubernetes.io/config.hash": WEB,
+        "resource.opentelemetry.io/k8s.pod.uid": WEB,
+        "resource.opentelemetry.io/cgroup.path": tree.path(WEB),
+        "resource.opentelemetry.io/service.name": "z" * 65_536,
+        **{f"k-{number:04}": "w" * 1000 for number in range(1000)},
+    }
+    owners = [{"apiVersion": "v1", "kind": "\x1b[2J", "name": "x" * 65_536, "uid": WEB, "controller": True}] * 2
+    with KubeApi() as api:
+        api.add(pod("evil", uid=DB, labels=evil, annotations=evil, ownerReferences=owners))
+        api.add(pod("web", uid=WEB, labels={"app": "web"}))
+        asked = ("--pod-labels", "*", "--pod-annotations", "*", "--service-attributes")
+        with started(arguments(api, tree, receiver, *asked)) as program:
+            after(receiver, lambda resources, _: resources.keys() == {WEB, DB})
+            for uid, user_usec in ((WEB, 4000), (DB, 9000)):
+                tree.write(uid, Figures(user_usec=user_usec))
+            assert program.stop() == 0
+        received = points(receiver.messages)
+    assert {uid: cpu_time(received, uid)["total"] for uid in (WEB, DB)} == {WEB: 3_000_000, DB: 8_000_000}
+    (honest,) = {tuple(sorted(point.resource.items())) for point in received if point.pod == WEB}
+    assert dict(honest) == {
+        "k8s.pod.uid": WEB,
+        "k8s.pod.name": "web",
+        "k8s.namespace.name": "default",
+        "k8s.node.name": "node-1",
+        "k8s.pod.start_time": "2026-01-02T03:04:05Z",
+        "cgroup.path": tree.path(WEB),
+        "k8s.pod.label.app": "web",
+        "service.name": "web",
+        "service.namespace": "default",
+        "service.instance.id": "default.web",
+    }
+    hostile = next(point.resource for point in received if point.pod == DB)
+    assert (hostile["k8s.pod.name"], hostile["cgroup.path"]) == ("evil", tree.path(DB))
+    assert hostile["service.name"] == "z" * 1024
+    assert sum(map(len, [*hostile, *hostile.values()])) < 40_000
+    assert "\x1b" not in program.output

@@ -67,7 +67,7 @@ class PodWatcher:
     """The pods of one node, as ``pods``, from a daemon thread between ``start`` and ``stop``. ``open_pods`` makes it.
 
     What goes wrong is logged once a cause and once when it is over; the pods that are known stay until then.
-    ``start_seconds``: as in WatchTimes.
+    ``start_seconds``: as in WatchTimes. ``chooses``: whether the settings may leave pods out.
     """
 
     def __init__(
@@ -80,11 +80,13 @@ class PodWatcher:
         jitter: Callable[[], float],
         clock: Callable[[], float],
         start_seconds: float,
+        chooses: bool = False,
     ) -> None:
         self.synced = threading.Event()
         """Set once the pods were listed for the first time."""
         self._source = source
         self._store = store
+        self._chooses = chooses
         self._stopping = stopping
         client = source.client
         self._listing = Retry(
@@ -106,8 +108,9 @@ class PodWatcher:
 
     @property
     def left_out(self) -> LeftOut:
-        """Those that the settings leave out. Before the first list nobody is known to be left out."""
-        return LeftOut(self._store.excluded, self._store.hides_others and self.synced.is_set())
+        """Those that the settings leave out."""
+        synced = self.synced.is_set()
+        return LeftOut(self._store.excluded, self._store.hides_others and synced, self._chooses and not synced)
 
     @property
     def list_failure(self) -> KubeError | None:
@@ -287,4 +290,5 @@ def open_pods(
         jitter=jitter,
         clock=clock,
         start_seconds=start_seconds,
+        chooses=choice != Choice(),
     )
