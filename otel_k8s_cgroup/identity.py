@@ -174,20 +174,21 @@ _WORKLOADS = {
 _OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9][0-9]{6}|[3-9][0-9]{7})")
 
 
-def workload_attributes(owner: Owner, labels: Mapping[str, str]) -> dict[str, str]:
+def workload_attributes(owner: Owner, template_hash: str | None, rollout_hash: str | None) -> dict[str, str]:
     """What a pod's owner tells of its workload, by names alone: nobody but the pod's object is asked.
 
     Args:
         owner: the pod's controller.
-        labels: the pod's; ``pod-template-hash``, or Argo's, is what its ReplicaSet's name ends in.
+        template_hash: the pod's label ``pod-template-hash``: what the name of a Deployment's ReplicaSet ends in.
+        rollout_hash: its label ``rollouts-pod-template-hash``, the same of Argo's Rollout.
     """
     prefix = _WORKLOADS.get((owner.group, owner.kind))
     if prefix is None:
         return _other_workload(owner.kind, owner.name, owner.uid)
     found = {f"{prefix}.name": owner.name, f"{prefix}.uid": owner.uid}
     if prefix == "k8s.replicaset":
-        found["k8s.deployment.name"] = _without_hash(owner.name, labels.get("pod-template-hash"))
-        if rollout := _without_hash(owner.name, labels.get("rollouts-pod-template-hash")):
+        found["k8s.deployment.name"] = _without_hash(owner.name, template_hash)
+        if rollout := _without_hash(owner.name, rollout_hash):
             found |= _other_workload("Rollout", rollout, None)
     elif prefix == "k8s.job" and (scheduled := _OF_A_CRON_JOB.fullmatch(owner.name)):
         found["k8s.cronjob.name"] = scheduled[1]

@@ -54,7 +54,7 @@ def test_every_name_is_one_of_the_conventions_or_of_ours() -> None:
     ]
     workloads: dict[str, str] = {}
     for owner in owners:
-        workloads |= workload_attributes(owner, {"pod-template-hash": "1"})
+        workloads |= workload_attributes(owner, "1", None)
     others = {"k8s.pod.ip": "1", "k8s.pod.hostname": "h", "service.name": "a", "service.namespace": "b"}
     details = Details(packed({"": workloads | others, "k8s.pod.label.": {"app": "web"}}))
     container = Container("app", "app", "id", "containerd", None, 1, "image", ("v1",), ("image@sha256:0",))

@@ -42,6 +42,8 @@ Kind = Literal["app", "init", "sidecar", "ephemeral"]
 
 _MAX_CONTAINERS = 256
 """Of each kind; no node runs a pod of more."""
+_MAX_LIST_BYTES = 2 * 1024 * 1024
+"""Of such a list as JSON: more than etcd takes of a whole object."""
 _MAX_TEXT_CHARACTERS = 128
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # `containerd://3a4f…`; the runtime is what the CRI's version call gives.
@@ -87,7 +89,8 @@ def _specs(found: PodObject) -> Iterator[tuple[Kind, ContainerSpec]]:
 
 def _items(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
     """Without those that do not parse."""
-    for item in (decoded_or_none(ITEMS, raw) or [])[:_MAX_CONTAINERS]:
+    items = decoded_or_none(ITEMS, raw) if len(raw) <= _MAX_LIST_BYTES else None
+    for item in (items or [])[:_MAX_CONTAINERS]:
         with contextlib.suppress(MalformedObject):
             each = decoded_object(decoder, item)
             if _NAME.fullmatch(getattr(each, "name", "")):

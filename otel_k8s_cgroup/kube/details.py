@@ -26,7 +26,7 @@ from otel_k8s_cgroup.model import NO_DETAILS, Choice, Details, Wanted
 from otel_k8s_cgroup.selectors import Included, LabelSelector, Patterns
 
 from .containers import containers_of, pod_resources, qos_class_of
-from .structs import MAP, OWNERS, TEXT, PodObject, decoded_or_none
+from .structs import MAP, OWNERS, TEMPLATE_HASHES, TEXT, PodObject, TemplateHashes, decoded_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,10 +43,12 @@ MAX_KEY_CHARACTERS = 317
 """Of a prefix of 253, a slash and a name of 63, as the API allows; what is longer is left out."""
 MAX_TOTAL_CHARACTERS = 16 * 1024
 """Of a pod's labels and of its annotations each; what does not fit, the last in order of the keys, is left out."""
+_MAX_MAP_BYTES = 512 * 1024
+"""Of a pod's labels or annotations as JSON. The API takes annotations of 256 KiB; of more tiny ones, each would cost
+many times its bytes while they are decoded, so larger ones are as if there were none."""
 _MAX_OWNERS_BYTES = 4096
 """The kubelet gives a mirror pod one owner, a controller its pods one; who writes more is neither."""
 
-_LABELS_OF_WORKLOADS = frozenset({"pod-template-hash", "rollouts-pod-template-hash"})
 _LABELS_OF_SERVICES = frozenset(key for keys in SERVICE_LABELS.values() for key in keys)
 _QOS_CLASSES = ("Guaranteed", "Burstable", "BestEffort")
 
@@ -70,7 +72,6 @@ class PodReader:
         self._namespaces = Included(choice.include_namespaces, choice.exclude_namespaces)
         self._selector = LabelSelector("" if selected_by_server else choice.pod_selector)
         self._qos_classes = choice.qos_classes
-        self._reads_labels = bool(self._labels or self.wanted.service or "workload" in self.wanted.attributes)
 
     def chooses(self, found: PodObject, namespace: str) -> bool:
         """Whether the settings have this pod measured."""
@@ -97,11 +98,12 @@ class PodReader:
     ) -> dict[str, Mapping[str, str]]:
         """By the prefix of their names."""
         wanted = self.wanted
-        raw_labels = _map(metadata.labels) if self._reads_labels else {}
+        raw_labels = _map(metadata.labels) if self._labels or wanted.service else {}
         annotations = _map(metadata.annotations) if self._annotations or wanted.service else {}
         workload: dict[str, str] = {}
         if (wanted.service or "workload" in wanted.attributes) and (owner := _controller(metadata)):
-            workload = workload_attributes(owner, _texts(raw_labels, _LABELS_OF_WORKLOADS.__contains__))
+            hashes = decoded_or_none(TEMPLATE_HASHES, metadata.labels) or TemplateHashes()
+            workload = workload_attributes(owner, hashes.of_deployment, hashes.of_rollout)
         attributes = self._single(found, spec)
         if "workload" in wanted.attributes:
             attributes |= workload
@@ -156,7 +158,7 @@ def _controller(metadata: PodMetadata) -> Owner | None:
 
 
 def _map(raw: msgspec.Raw) -> Mapping[str, msgspec.Raw]:
-    return decoded_or_none(MAP, raw) or {}
+    return (decoded_or_none(MAP, raw) if len(raw) <= _MAX_MAP_BYTES else None) or {}
 
 
 def _texts(raw: Mapping[str, msgspec.Raw], takes: Callable[[str], bool]) -> dict[str, str]:

@@ -36,6 +36,13 @@ class Annotations(_Object):
     config_source: str | None = msgspec.field(name="kubernetes.io/config.source", default=None)
 
 
+class TemplateHashes(_Object):
+    """Labels that controllers set: what the name of a pod's ReplicaSet ends in."""
+
+    of_deployment: str | None = msgspec.field(name="pod-template-hash", default=None)
+    of_rollout: str | None = msgspec.field(name="rollouts-pod-template-hash", default=None)
+
+
 class OwnerReference(_Object):
     api_version: str | None = msgspec.field(name="apiVersion", default=None)
     kind: str | None = None
@@ -167,6 +174,7 @@ class Status(_Object):
 
 POD = msgspec.json.Decoder(PodObject)
 POD_ANNOTATIONS = msgspec.json.Decoder(Annotations | None)
+TEMPLATE_HASHES = msgspec.json.Decoder(TemplateHashes | None)
 OWNERS = msgspec.json.Decoder(list[OwnerReference] | None)
 WITH_UID = msgspec.json.Decoder(WithUid)
 WITH_VERSION = msgspec.json.Decoder(WithVersion)

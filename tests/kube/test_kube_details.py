@@ -292,6 +292,16 @@ def test_what_is_kept_of_a_hostile_pod_is_bounded() -> None:
     assert MAX_TOTAL_CHARACTERS - 1000 < sum(map(len, kept.values())) <= MAX_TOTAL_CHARACTERS
 
 
+def test_a_map_that_no_api_takes_is_as_if_there_was_none() -> None:
+    """A hundred thousand tiny labels would cost many times their bytes while they are decoded; the rest is there."""
+    many = {f"{number:x}": "" for number in range(100_000)}
+    obj = owned("ReplicaSet", "web-7d4b9c6f5d", labels=many | HASH, annotations={"a": "b"})
+    found = resource(obj, Wanted(attributes=frozenset({"workload"}), labels=("*",), annotations=("*",)))
+    assert found["k8s.deployment.name"] == "web"
+    assert found["k8s.pod.annotation.a"] == "b"
+    assert not any(key.startswith("k8s.pod.label.") for key in found)
+
+
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | FLOATS | st.text(st.characters(), max_size=20),
