@@ -127,13 +127,14 @@ class KnownPods:
         """The cgroup uids of the pods that are listed, left out or not, that are known, or that wait to be named; of
         those that have finished, which stay listed, only those in ``found``.
         """
-        pods = {pod.cgroup_uid: pod for pod in (*self._left_out.pods, *self._listed)}
-        return {uid for uid, pod in (pods | self.by_cgroup_uid).items() if not pod.finished or uid in found}
+        listed = {pod.cgroup_uid: pod for pod in (*self._left_out.pods, *self._listed)}
+        pods = listed | self.set_aside | self.by_cgroup_uid
+        return {uid for uid, pod in pods.items() if not pod.finished or uid in found}
 
     @property
     def left_out(self) -> set[str]:
-        """The cgroup uids of the pods that the settings leave out, as far as they are listed."""
-        return {pod.cgroup_uid for pod in self._left_out.pods} - self.by_cgroup_uid.keys()
+        """The cgroup uids of the pods that the settings leave out, as far as they are or were listed."""
+        return ({pod.cgroup_uid for pod in self._left_out.pods} | self.set_aside.keys()) - self.by_cgroup_uid.keys()
 
     def _kept(self, holder: Pod, pod: Pod) -> Pod | None:
         """Whom a cgroup that is there is named after, where ``holder`` was before; None: it gives way to ``pod``."""

@@ -208,6 +208,7 @@ def test_a_pod_that_is_neither_listed_nor_left_out_stays_what_it_was() -> None:
     known.update((a,), {"a", "b"}, 1, LeftOut((b,)))
     known.update((), {"a", "b"}, 2, LeftOut())
     assert (known.by_cgroup_uid, known.set_aside) == ({"a": a}, {"b": b})
+    assert (known.left_out, known.expected(set())) == ({"b"}, {"a", "b"})
 
 
 def test_behind_a_selector_what_is_not_listed_is_left_out() -> None:
