@@ -23,6 +23,7 @@ from bench.nodes import ALL_CONTROLLERS, DEFAULT_CONTROLLERS, made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.figures import DEFAULT_FIGURES, FIGURES
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

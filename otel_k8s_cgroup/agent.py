@@ -16,6 +16,7 @@ from otel_k8s_cgroup.identity import pod_entity, shared_attributes
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.model import LeftOut
 from otel_k8s_cgroup.sources import LISTED_BY, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
@@ -86,6 +87,7 @@ class Agent:
     Args:
         cgroups: the node's.
         pods: those that are known now.
+        left_out: those that the settings leave out.
         exporter: takes the readings.
         instruments: of what is sent.
         describe: a pod and its cgroup's path → what its messages say of it.
@@ -100,6 +102,7 @@ class Agent:
         *,
         cgroups: NodeCgroups,
         pods: Callable[[], Sequence[Pod]],
+        left_out: Callable[[], LeftOut] = LeftOut,
         exporter: Exporter,
         instruments: PodInstruments,
         describe: Callable[[Pod, str], Entity],
@@ -119,6 +122,7 @@ class Agent:
         """How many the last tick read."""
         self._cgroups = cgroups
         self._told = pods
+        self._left_out = left_out
         self._exporter = exporter
         self._instruments = instruments
         self._describe = describe
@@ -197,7 +201,7 @@ class Agent:
         return tries[-1][1], min(tries)[2]
 
     def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
-        self.known.update(self._told(), self._running, looked_ns)
+        self.known.update(self._told(), self._running, looked_ns, self._left_out())
         # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
         wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid | self.known.waiting
         try:
@@ -210,14 +214,20 @@ class Agent:
         self._running = found.keys()
         if self._restarts:
             self._restarts = False
-            self.known.hold(self._exporter.holders(found, self._cgroups.look))
-            self.known.update(self._told(), self._running, looked_ns)
+            self.known.hold(self._exporter.holders(found, self._cgroups.look), aside=self._left_out().unknown)
+            self.known.update(self._told(), self._running, looked_ns, self._left_out())
             readings = [reading for reading in readings if reading.key in self.known.by_cgroup_uid | self.known.waiting]
         if _log.isEnabledFor(logging.DEBUG):
             self._log_changes({reading.key for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
-        self.coverage.update(looked_ns, self.known.expected(found), self._cgroups.found_pods)
-        self._exporter.forget_all_but(self.known.by_cgroup_uid)
+        self.coverage.update(
+            looked_ns,
+            self.known.expected(found),
+            self._cgroups.found_pods,
+            excluded=self.known.left_out,
+            hides_others=self._left_out().hides_others,
+        )
+        self._exporter.forget_all_but(self.known.by_cgroup_uid.keys() | self.known.set_aside.keys())
         if len(self._entities) > len(self.known.by_cgroup_uid):
             self._entities = {key: was for key, was in self._entities.items() if key in self.known.by_cgroup_uid}
         return readings
@@ -274,6 +284,13 @@ def own_rows(
             "{cgroup}",
             "Pods' cgroups for which no pod is listed",
             lambda: agent.coverage.unnamed,
+            monotonic=False,
+        ),
+        OwnMetric(
+            "pods.excluded",
+            "{pod}",
+            "Pods that the settings leave out",
+            lambda: agent.coverage.excluded,
             monotonic=False,
         ),
         OwnMetric(
@@ -344,6 +361,7 @@ def run(
     agent = Agent(
         cgroups=open_cgroups(settings),
         pods=lambda: watcher.pods,
+        left_out=lambda: watcher.left_out,
         exporter=exporter,
         instruments=instruments,
         describe=partial(

@@ -29,6 +29,8 @@ class Coverage:
     def __init__(self, *, root: str, source: str) -> None:
         self.unnamed = 0
         """Pods' cgroups for which no pod is known, at the last tick."""
+        self.excluded = 0
+        """Pods' cgroups that the settings leave out, at the last tick."""
         self._root = root
         self._source = source
         self._unnamed = _Unmatched()
@@ -41,6 +43,9 @@ class Coverage:
         now_ns: int,
         pods: Collection[str],
         found: Mapping[str, str],
+        *,
+        excluded: Collection[str] = (),
+        hides_others: bool = False,
         containers_without_cgroup: Collection[str] = (),
     ) -> None:
         """One tick's.
@@ -49,11 +54,17 @@ class Coverage:
             now_ns: on the monotonic clock.
             pods: the cgroup uids of the pods that should have a cgroup (``KnownPods.expected``).
             found: as ``NodeCgroups.found_pods``: cgroup uid → path of each pod's cgroup that is there.
+            excluded: the cgroup uids of those of ``pods`` that the settings leave out.
+            hides_others: as in ``LeftOut``: a cgroup for which no pod is listed is one that they leave out.
             containers_without_cgroup: the keys of containers that are wanted and listed as running, and not found.
         """
         unnamed = found.keys() - pods
-        self.unnamed = len(unnamed)
         self._report_missing(len(pods), len(found), len(unnamed))
+        self.excluded = len(found.keys() & excluded)
+        if hides_others:
+            self.excluded += len(unnamed)
+            unnamed = set()
+        self.unnamed = len(unnamed)
         if lasting := self._unnamed.update(now_ns, unnamed):
             _log.warning(
                 "cgroups of pods that are not measured: %d; for %g s %s has listed no pod for them (such as %s)",

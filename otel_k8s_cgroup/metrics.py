@@ -38,6 +38,7 @@ class Metric:
     description: str
     """The instrument's; it is not sent. The README says more."""
     points: tuple[Point, ...]
+    schema: str = "alumet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from otel_k8s_cgroup.identity import pod_resource
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.table import Table
 
@@ -69,6 +70,7 @@ def as_object(pod: Pod, reading: Reading) -> Mapping[str, object]:
         "node": pod.node,
         "start_time": pod.start_time,
         "cgroup_path": reading.path,
+        "resource": dict(pod_resource(pod, reading.path)),
         **figures,
     }
 

@@ -96,10 +96,10 @@ def test_a_cgroup_that_is_named_in_time_is_not_reported(coverage: Coverage, line
 def test_containers_that_have_no_cgroup(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
     """They are reported once they last, once until all have one: not each start of a container is one."""
     for second in range(59):
-        coverage.update(second * SECOND, {"a"}, found("a"), {f"a/{second}"})
-    coverage.update(59 * SECOND, {"a"}, found("a"), {"a/x"})
+        coverage.update(second * SECOND, {"a"}, found("a"), containers_without_cgroup={f"a/{second}"})
+    coverage.update(59 * SECOND, {"a"}, found("a"), containers_without_cgroup={"a/x"})
     for second in (118, 119, 120, 200):
-        coverage.update(second * SECOND, {"a"}, found("a"), {"a/y", "a/x"})
+        coverage.update(second * SECOND, {"a"}, found("a"), containers_without_cgroup={"a/y", "a/x"})
         assert len(lines()) == (second > 118)
     reported = (
         "containers that are not measured: 1; for 60 s the API has listed them as running, but they have no cgroup of "
@@ -108,5 +108,25 @@ def test_containers_that_have_no_cgroup(coverage: Coverage, lines: Callable[[], 
     assert lines() == [reported]
     coverage.update(201 * SECOND, {"a"}, found("a"))
     for second in (202, 262):
-        coverage.update(second * SECOND, {"a"}, found("a"), {"a/x"})
+        coverage.update(second * SECOND, {"a"}, found("a"), containers_without_cgroup={"a/x"})
     assert lines() == [reported, reported]
+
+
+def test_what_the_settings_leave_out_is_counted_and_is_no_surprise(
+    coverage: Coverage, lines: Callable[[], list[str]]
+) -> None:
+    """Listed and left out, or hidden by a selector: neither is a cgroup that nobody named."""
+    for second in range(0, 200, 50):
+        coverage.update(second * SECOND, {"a", "b"}, found("a", "b"), excluded={"b", "gone"})
+        assert (coverage.excluded, coverage.unnamed) == (1, 0)
+    for second in range(200, 400, 50):
+        coverage.update(second * SECOND, {"a"}, found("a", "b", "c"), hides_others=True)
+        assert (coverage.excluded, coverage.unnamed) == (2, 0)
+    assert lines() == []
+
+
+def test_behind_a_selector_a_wrong_node_is_noticed(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
+    """Pods are listed, and the cgroups that are there are all of others."""
+    for second in (0, 1):
+        coverage.update(second * SECOND, {"a"}, found("x", "y"), hides_others=True)
+    assert "is k8s_node this node's name" in lines()[0]

@@ -71,11 +71,12 @@ class Encoder:
         """The message for steps of such shapes, with a gap for each of their times and values."""
         message = ExportMetricsServiceRequest()
         resource_metrics = message.resource_metrics.add()
-        resource_metrics.resource.attributes.extend(_key_values(*self.entity.resource))
+        description = self.entity.describe()
+        resource_metrics.resource.attributes.extend(_key_values(*description.resource))
         scope_metrics = resource_metrics.scope_metrics.add()
         scope_metrics.scope.name = SCOPE_NAME
         scope_metrics.scope.version = __version__
-        of_each_point = _key_values(*self.entity.point)
+        of_each_point = {schema: _key_values(*attributes) for schema, attributes in description.points.items()}
         metrics: dict[str, MetricMessage] = {}
         gaps: list[Gap] = []
         at = 0
@@ -96,7 +97,7 @@ class Encoder:
                         of.sum.is_monotonic = True
                 of = metrics[metric.name]
                 point = (of.sum if is_counter else of.gauge).data_points.add()
-                point.attributes.extend(of_each_point)
+                point.attributes.extend(of_each_point.get(metric.schema, ()))
                 point.attributes.extend(_key_values(*column.attributes))
                 gaps.append(_gap(point, "time_unix_nano", "Q", at))
                 if is_counter:

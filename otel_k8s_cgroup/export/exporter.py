@@ -322,7 +322,10 @@ def _waiting(held: Iterable[Series]) -> Iterator[Waiting]:
             # What was delivered after the reading: the other way round it could be delivered in between, and be sent
             # twice.
             part = parts[id(series)]
-            yield Waiting(series.entity, _remnant(series), part.mono_ns, part.unix_ns, part.row)
+            entity = series.entity
+            yield Waiting(
+                entity.key, entity.kind, entity.describe(), _remnant(series), part.mono_ns, part.unix_ns, part.row
+            )
 
 
 def _remnant(series: Series) -> Remnant:

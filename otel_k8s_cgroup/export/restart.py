@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.export.ledger import from_zero, start
 from otel_k8s_cgroup.export.series import Readings, Series
-from otel_k8s_cgroup.model import Origin
+from otel_k8s_cgroup.model import Entity, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ class Restart:
             remnant = remembered.cgroups[key]
             if remnant is not None and remnant.is_another(path, origin.inode or 0):
                 # The one before was there at that look, and a moment later, when it was read.
-                read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.entity.key == key]
+                read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.key == key]
                 return from_zero(self._layout, *max([looked, *read, remnant.bases[:2]]))
             if remnant is not None and remnant.path == path:
                 return remnant.bases
@@ -99,17 +99,18 @@ class Restart:
         """From here on this process's own series knows better."""
         if self._remembered and not origin.born:
             self._remembered.cgroups[key] = None
-            self._held = [waiting for waiting in self._held if waiting.entity.key != key]
+            self._held = [waiting for waiting in self._held if waiting.key != key]
 
     def _is_there(self, waiting: Waiting, cgroups: Mapping[str, tuple[str, Origin | None]]) -> bool:
         """Whether it is the cgroup that a series will begin from; one of another root is not."""
-        path, origin = cgroups.get(waiting.entity.key, ("", None))
+        path, origin = cgroups.get(waiting.key, ("", None))
         if self._remembered is None or path != waiting.remnant.path:
             return False
         return origin is None or not (origin.born or waiting.remnant.is_another(path, origin.inode or 0))
 
     def _readings(self, waiting: Waiting) -> Readings:
-        entity, remnant, mono_ns, unix_ns, values = waiting
+        key, kind, description, remnant, mono_ns, unix_ns, values = waiting
+        entity = Entity(key, kind, lambda: description, remnant.pod)
         series = Series(entity, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
         series.total = self._layout.total(values)
         return Readings(self._layout, [series], [mono_ns], unix_ns - mono_ns, [values])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 import msgspec
 
 from otel_k8s_cgroup.export.ledger import Base, Bases
-from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Entity, Pod
+from otel_k8s_cgroup.model import INT64_MAX, Attributes, CgroupRoot, Description, EntityKind, Pod
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.export.layout import Names
@@ -58,7 +58,9 @@ class Remnant(NamedTuple):
 class Waiting(NamedTuple):
     """An entity's newest reading that was not delivered."""
 
-    entity: Entity
+    key: str
+    kind: EntityKind
+    description: Description
     remnant: Remnant
     """Its cgroup, with what was delivered before it."""
     mono_ns: int
@@ -98,16 +100,32 @@ class _Base(NamedTuple):
     value: _Number
 
 
+class _Pod(msgspec.Struct):
+    """Who it is; what may change of it is listed again."""
+
+    uid: str
+    name: str
+    namespace: str
+    node: str
+    start_time: str | None
+    cgroup_uid: str
+    config_hash: str | None = None
+    finished: bool = False
+
+
 class _Remnant(msgspec.Struct):
     path: str
     inode: _Number
     bases: list[_Base | None]
     """One a counter."""
-    pod: Pod | None = None
+    pod: _Pod | None = None
 
 
 class _Waiting(msgspec.Struct):
-    entity: Entity
+    key: str
+    kind: EntityKind
+    resource: Attributes
+    points: dict[str, Attributes]
     remnant: _Remnant
     mono_ns: _Number
     unix_ns: _Number
@@ -152,7 +170,8 @@ def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes
     counters = len(names.counters)
 
     def remnant(of: Remnant) -> _Remnant:
-        return _Remnant(of.path, of.inode, [base and _Base(*base) for base in of.bases.each(counters)], of.pod)
+        pod = None if of.pod is None else _Pod(*(getattr(of.pod, field) for field in _Pod.__struct_fields__))
+        return _Remnant(of.path, of.inode, [base and _Base(*base) for base in of.bases.each(counters)], pod)
 
     file = _File3(
         boot_id,
@@ -164,7 +183,16 @@ def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes
         {key: of and remnant(of) for key, of in remembered.cgroups.items()},
         list(names.values),
         [
-            _Waiting(of.entity, remnant(of.remnant), of.mono_ns, of.unix_ns, list(of.values))
+            _Waiting(
+                of.key,
+                of.kind,
+                of.description.resource,
+                dict(of.description.points),
+                remnant(of.remnant),
+                of.mono_ns,
+                of.unix_ns,
+                list(of.values),
+            )
             for of in remembered.waiting[-MAX_WAITING:]
         ],
     )
@@ -199,7 +227,8 @@ def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> R
 
     def remnant(of: _Remnant) -> Remnant:
         each = [_base(of.bases, place, now_ns) for place in places]
-        return Remnant(of.path, of.inode, Bases.of(each), of.pod)
+        pod = None if of.pod is None else Pod(*msgspec.structs.astuple(of.pod))
+        return Remnant(of.path, of.inode, Bases.of(each), pod)
 
     if isinstance(file, _File2):
         cgroups = {key: None if of is None else remnant(of) for key, of in file.pods.items()}
@@ -213,7 +242,8 @@ def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> R
         values = tuple(
             _value(of.values, place, is_double) for place, is_double in zip(value_places, names.doubles, strict=True)
         )
-        waiting.append(Waiting(of.entity, remnant(of.remnant), of.mono_ns, of.unix_ns, values))
+        description = Description(of.resource, of.points)
+        waiting.append(Waiting(of.key, of.kind, description, remnant(of.remnant), of.mono_ns, of.unix_ns, values))
     return Remembered(
         file.mono_ns,
         file.unix_ns,

@@ -10,7 +10,7 @@ from otel_k8s_cgroup.export.encode import Encoder
 from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.metrics import ALUMET, Instrument, columns_of
-from otel_k8s_cgroup.model import Entity
+from otel_k8s_cgroup.model import Attributes, Description, Entity, EntityKind
 from tests import otlp
 
 COLUMNS = columns_of(ALUMET)
@@ -48,12 +48,17 @@ def expected(given_steps: list[Step]) -> list[tuple[object, ...]]:
     return sorted(found, key=repr)
 
 
+def entity(point: Attributes) -> Entity:
+    """A pod whose points say ``point``."""
+    description = Description((("k8s.pod.uid", "uid"), ("n", 1), ("several", ("a", "b"))), {"alumet": point})
+    return Entity("uid", EntityKind.POD, lambda: description)
+
+
 @settings(deadline=None)
 @given(requests=st.lists(steps, min_size=1, max_size=4), point_attributes=st.booleans())
 def test_any_values_in_any_order(requests: list[list[Step]], point_attributes: bool) -> None:
     """One encoder, request after request, absent values coming and going: each is what the library would serialize."""
-    entity = Entity("uid", (("k8s.pod.uid", "uid"),), (("uid", "uid"),) if point_attributes else ())
-    encoder = Encoder(entity)
+    encoder = Encoder(entity((("uid", "uid"),) if point_attributes else ()))
     for request in requests:
         body = encoder.encode(request)
         message = ExportMetricsServiceRequest.FromString(body)
@@ -67,6 +72,6 @@ def test_any_values_in_any_order(requests: list[list[Step]], point_attributes: b
 def test_a_time_before_1970_is_0() -> None:
     """The library leaves a 0 out, the template writes it: both say the same."""
     row = (7, *[None] * (len(COLUMNS) - 1))
-    body = Encoder(Entity("uid", ())).encode([Step(LAYOUT.shape(row), (0, *row, 7, 0))])
+    body = Encoder(entity(())).encode([Step(LAYOUT.shape(row), (0, *row, 7, 0))])
     (point,) = otlp.points([ExportMetricsServiceRequest.FromString(body)])
     assert (point.time_ns, point.start_ns, point.value) == (0, 0, 7)

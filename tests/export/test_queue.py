@@ -14,7 +14,7 @@ from otel_k8s_cgroup.export.ledger import Bases
 from otel_k8s_cgroup.export.queue import ReadingQueue
 from otel_k8s_cgroup.export.series import Readings, Series
 from otel_k8s_cgroup.metrics import ALUMET, columns_of
-from otel_k8s_cgroup.model import Entity, Origin
+from otel_k8s_cgroup.model import Description, Entity, EntityKind, Origin
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.metrics import Row
@@ -25,7 +25,12 @@ NUMBERS = st.none() | st.floats(min_value=0, allow_nan=False)
 
 
 def series(number: int) -> Series:
-    return Series(Entity(f"uid-{number}", ()), "/", Origin(False, 0, ()), Bases(0, 0, (), (), {}))
+    return Series(
+        Entity(f"uid-{number}", EntityKind.POD, lambda: Description(())),
+        "/",
+        Origin(False, 0, ()),
+        Bases(0, 0, (), (), {}),
+    )
 
 
 def tick(of: list[Series], number: int) -> Readings:

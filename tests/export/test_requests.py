@@ -89,7 +89,8 @@ def test_a_static_pods_resource_has_its_manifests_hash() -> None:
     static = Pod("mirror", "etcd-node", "kube-system", "node", None, "h4sh", "h4sh")
     entity = pod_entity(static, "/kubepods/podh4sh")
     assert entity.key == "h4sh"
-    resource, point = dict(entity.resource), dict(entity.point)
+    description = entity.describe()
+    resource, point = dict(description.resource), dict(description.points["alumet"])
     assert resource["k8s.pod.uid"] == point["uid"] == "mirror"
     assert resource["k8s.pod.annotation.kubernetes.io/config.hash"] == "h4sh"
 

@@ -23,7 +23,7 @@ from otel_k8s_cgroup.export.state import (
     parse_state,
 )
 from otel_k8s_cgroup.export.state_file import StateFile
-from otel_k8s_cgroup.model import CgroupRoot, Entity, Pod
+from otel_k8s_cgroup.model import CgroupRoot, Description, EntityKind, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +46,13 @@ def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
     remnants = st.builds(Remnant, texts, numbers, bases, st.none() | pods)
     values = texts | st.integers(-(2**63), INT64_MAX) | st.lists(texts, max_size=2).map(tuple)
     attributes = st.lists(st.tuples(texts, values), max_size=2).map(tuple)
-    entities = st.builds(Entity, texts, attributes, attributes, st.none() | pods)
+    descriptions = st.builds(Description, attributes, st.dictionaries(texts, attributes, max_size=2))
+    kinds = st.sampled_from(EntityKind)
     doubles = st.floats(allow_nan=False, allow_infinity=False)
     row = st.tuples(st.none() | numbers, st.none() | doubles, st.none() | numbers)
-    waiting = st.lists(st.builds(Waiting, entities, remnants, numbers, numbers, row), max_size=2).map(tuple)
+    waiting = st.lists(st.builds(Waiting, texts, kinds, descriptions, remnants, numbers, numbers, row), max_size=2).map(
+        tuple
+    )
     return st.builds(
         Remembered,
         numbers,
@@ -169,9 +172,8 @@ def test_every_value_may_be_another_one() -> None:
     """Each by itself is what is likeliest to be taken for a number, a text, a list or an object."""
     bases = Bases.of([Base(1, 2, 3), None, Base(4, 5, 6)])
     pod = Pod("u", "n", "ns", "node", None, "a")
-    wait = Waiting(
-        Entity("u", (("a", "b"), ("c", 1), ("d", ("e",))), (), pod), Remnant("/a", 9, bases), 10, 11, (12, 1.5, None)
-    )
+    said = Description((("a", "b"), ("c", 1), ("d", ("e",))), {"alumet": (("f", "g"),)})
+    wait = Waiting("u", EntityKind.POD, said, Remnant("/a", 9, bases, pod), 10, 11, (12, 1.5, None))
     good = encode_state(
         Remembered(7, 8, {"a": Remnant("/a", 9, bases), "b": None}, CgroupRoot(1, 2, 2), ("/u/",), (wait,)),
         NAMES,

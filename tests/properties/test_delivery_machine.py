@@ -310,7 +310,7 @@ class Delivery(RuleBasedStateMachine):
 
     def _ended_one(self, waits: dict[str, Any]) -> Life | None:
         """Of a reading that the state file has: whose it is, and that it is all of it that there is to come."""
-        uid, unix_ns = waits["entity"]["key"], waits["unix_ns"]
+        uid, unix_ns = waits["key"], waits["unix_ns"]
         life = [life for life in self.lives if life.uid == uid and life.since_ns <= unix_ns][-1]
         if self.alive.get(uid) is life:
             return None
