@@ -99,7 +99,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
                 read = time.process_time_ns()
                 rows = instruments.collect(readings)
                 collected = time.process_time_ns()
-                exporter.put([(pods[reading.cgroup_uid], reading) for reading in readings], rows, offset_ns)
+                exporter.put([(pods[reading.key], reading) for reading in readings], rows, offset_ns)
                 exporter.delivery.deliver()
                 delivered = time.process_time_ns()
                 # What the SDK's part would cost without it.

@@ -50,7 +50,7 @@ def profile(pods: int, seconds: float) -> tuple[Counter[str], Counter[str], int]
         def tick() -> None:
             readings = cgroups.read(known, _fail)
             rows = instruments.collect(readings)
-            exporter.put([(known[reading.cgroup_uid], reading) for reading in readings], rows, 0)
+            exporter.put([(known[reading.key], reading) for reading in readings], rows, 0)
             exporter.delivery.deliver()
 
         for _ in range(3):

@@ -14,7 +14,7 @@ from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, OtlpTarget, Pod, Reading
+from otel_k8s_cgroup.model import EntityKind, Origin, OtlpTarget, Pod, Reading
 
 if TYPE_CHECKING:
     import random
@@ -107,5 +107,5 @@ def _readings(number: int, rng: random.Random) -> Iterator[tuple[Pod, Reading]]:
         ]
         system_ns = usage_ns // 5000 * 1000
         stats = Stats(usage_ns, system_ns, usage_ns - system_ns, *pages)
-        yield pod, Reading(uid, path, origin, tick * _TICK_NS, stats, (tick - 1) * _TICK_NS, before)
+        yield pod, Reading(uid, EntityKind.POD, path, origin, tick * _TICK_NS, stats, (tick - 1) * _TICK_NS, before)
         before = stats

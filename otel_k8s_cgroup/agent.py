@@ -142,7 +142,7 @@ class Agent:
         named: list[tuple[Pod, Reading]] = []
         named_rows = []
         for reading, row in zip(readings, rows, strict=True):
-            uid = reading.cgroup_uid
+            uid = reading.key
             if pod := known.get(uid):
                 named.append((pod, reading))
                 named_rows.append(row)
@@ -189,11 +189,9 @@ class Agent:
             self._restarts = False
             self.known.hold(self._exporter.holders(found, self._cgroups.look), aside=self._left_out().unknown)
             self.known.update(self._told(), self._running, looked_ns, self._left_out())
-            readings = [
-                reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid | self.known.waiting
-            ]
+            readings = [reading for reading in readings if reading.key in self.known.by_cgroup_uid | self.known.waiting]
         if _log.isEnabledFor(logging.DEBUG):
-            self._log_changes({reading.cgroup_uid for reading in readings} & self.known.by_cgroup_uid.keys())
+            self._log_changes({reading.key for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
         self.coverage.update(
             looked_ns,

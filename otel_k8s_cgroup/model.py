@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -271,10 +272,21 @@ class Look(NamedTuple):
     there unseen."""
 
 
-class Reading(NamedTuple):
-    """One reading of one pod's cgroup."""
+class EntityKind(Enum):
+    """What is measured: an entity is what has a cgroup."""
 
-    cgroup_uid: str
+    POD = "pod"
+    CONTAINER = "container"
+    QOS = "qos"
+    NODE = "node"
+
+
+class Reading(NamedTuple):
+    """One reading of one entity's cgroup."""
+
+    key: str
+    """Of the entity, the same for as long as it is there. A pod's is the uid in its cgroup path."""
+    kind: EntityKind
     path: str
     """Below the hierarchy's root, with its leading ``/``."""
     origin: Origin

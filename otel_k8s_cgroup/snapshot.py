@@ -33,7 +33,7 @@ def read_twice(
     by_uid = {pod.cgroup_uid: pod for pod in pods}
     cgroups.read(by_uid, lambda _error: None)
     wait(seconds)
-    readings = [(by_uid[reading.cgroup_uid], reading) for reading in cgroups.read(by_uid, report)]
+    readings = [(by_uid[reading.key], reading) for reading in cgroups.read(by_uid, report)]
     return sorted(
         readings, key=lambda each: (-(_value(each[1], "cpu_usage_percent") or 0), each[0].namespace, each[0].name)
     )

@@ -49,6 +49,6 @@ class Table:
             scale * (now - was) / elapsed_ns
             if now is not None and was is not None and now >= was and (elapsed_ns := mono_ns - before_ns) > 0
             else None
-            for _, _, _, mono_ns, stats, before_ns, before in self._readings
+            for _, _, _, _, mono_ns, stats, before_ns, before in self._readings
             for now, was in ((stats[number], before[number]),)
         ]

@@ -12,7 +12,7 @@ from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
 from otel_k8s_cgroup.figures import FIGURES, row_type, v1_controllers
-from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Look, Origin, Reading
+from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, EntityKind, Look, Origin, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 
 class _Tracked:
-    """A pod's cgroup that was found, its open files, and what its next reading is compared with."""
+    """A cgroup that was found, its open files, and what its next reading is compared with."""
 
-    __slots__ = ("directory", "files", "inode", "origin", "path", "previous_ns", "previous_stats", "uid")
+    __slots__ = ("directory", "files", "inode", "key", "kind", "origin", "path", "previous_ns", "previous_stats")
 
-    def __init__(self, uid: str, pod: PodDirectory, mount: str, files: CgroupReader, before: Stats) -> None:
+    def __init__(self, key: str, pod: PodDirectory, mount: str, files: CgroupReader, before: Stats) -> None:
         born_ns = pod.absent_ns
-        self.uid = uid
+        self.key = key
+        self.kind = EntityKind.POD
         self.path = pod.path
         self.directory = mount + pod.path
         self.files = files
@@ -59,7 +60,7 @@ class _Tracked:
             raise CgroupGone(self.directory)
         # _make, not Reading(): half of what it costs.
         reading = Reading._make(
-            (self.uid, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats)
+            (self.key, self.kind, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats)
         )
         self.previous_ns, self.previous_stats = now_ns, stats
         return reading
@@ -126,11 +127,11 @@ class NodeCgroups:
 
     @property
     def found(self) -> dict[str, tuple[str, Origin | None]]:
-        """uid → path and origin of each cgroup that the last look found, also where it was not wanted.
+        """key → path and origin of each cgroup that the last look found, also where it was not wanted.
 
         The origin is None where it has not been read yet.
         """
-        return {uid: (tracked.path, tracked.origin) for uid, tracked in self._tracked.items()}
+        return {key: (tracked.path, tracked.origin) for key, tracked in self._tracked.items()}
 
     @property
     def look(self) -> Look:
@@ -140,13 +141,13 @@ class NodeCgroups:
         return Look(CgroupRoot(*self._directories.identity, self._hierarchy.version), self._directories.unlisted)
 
     def read(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> list[Reading]:
-        """One reading of each pod whose cgroup uid is in ``wanted``; ended ones are forgotten, silently.
+        """One reading of each entity whose key is in ``wanted``; ended ones are forgotten, silently.
 
         A pod that is not wanted (yet: the API may list it later) is read once where it was there before us, so that its
         CPU time counts from then on; none of its files stays open.
 
         Args:
-            wanted: the uids to read.
+            wanted: the keys to read.
             report: is given what could not be read; that figure is None, and nothing else is lost.
 
         Raises:
@@ -155,15 +156,15 @@ class NodeCgroups:
         directories = self._look(report)
         clock = self._clock
         readings: list[Reading] = []
-        for uid, tracked in list(self._tracked.items()):
-            is_wanted = uid in wanted
+        for key, tracked in list(self._tracked.items()):
+            is_wanted = key in wanted
             if is_wanted or tracked.origin is None:
                 try:
                     reading = tracked.read(clock(), report)
                 except CgroupGone:
                     again = self._read_again(tracked, report)
                     if again is None:
-                        directories.ended(uid)
+                        directories.ended(key)
                         continue
                     reading = again
                 if is_wanted:
@@ -192,7 +193,7 @@ class NodeCgroups:
         """It ended. Where its directory is there all the same, that is a new cgroup of the same pod."""
         self._forget(ended)
         # The new one was not there yet when the old one was last read.
-        again = self._track(ended.uid, PodDirectory(ended.path, ended.previous_ns if ended.origin else None))
+        again = self._track(ended.key, PodDirectory(ended.path, ended.previous_ns if ended.origin else None))
         try:
             return again.read(self._clock(), report)
         except CgroupGone:
@@ -210,12 +211,12 @@ class NodeCgroups:
             raise CgroupRootError(self.root, f"cannot be listed: {error.strerror}") from None
         if pods is not self._pods:
             for tracked in list(self._tracked.values()):
-                pod = pods.get(tracked.uid)
+                pod = pods.get(tracked.key)
                 if pod is None or pod.path != tracked.path:
                     self._forget(tracked)
-            for uid, pod in pods.items():
-                if uid not in self._tracked:
-                    self._track(uid, pod)
+            for key, pod in pods.items():
+                if key not in self._tracked:
+                    self._track(key, pod)
             self._pods = pods
         self._before.clear()
         return directories
@@ -227,7 +228,7 @@ class NodeCgroups:
             self._directories = PodDirectories(self.hierarchy.listed, self._open_files)
         return self._directories
 
-    def _track(self, uid: str, pod: PodDirectory) -> _Tracked:
+    def _track(self, key: str, pod: PodDirectory) -> _Tracked:
         hierarchy = self.hierarchy
         directories = {
             controller: None if mount is None else mount + pod.path
@@ -235,12 +236,12 @@ class NodeCgroups:
         }
         files = CgroupReader(self.plan, directories, self._open_files)
         before = self._nothing if pod.absent_ns is None else self._zero
-        self._tracked[uid] = tracked = _Tracked(uid, pod, hierarchy.listed, files, before)
-        lost = self._before.get(uid)
+        self._tracked[key] = tracked = _Tracked(key, pod, hierarchy.listed, files, before)
+        lost = self._before.get(key)
         if lost is not None and lost.path == pod.path and tracked.origin is None:
             tracked.origin, tracked.previous_ns = lost.origin, lost.previous_ns
         return tracked
 
     def _forget(self, tracked: _Tracked) -> None:
         tracked.files.close()
-        del self._tracked[tracked.uid]
+        del self._tracked[tracked.key]

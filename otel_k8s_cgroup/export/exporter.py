@@ -147,7 +147,7 @@ class Exporter:
         """One tick's readings, with their rows. ``wall_offset_ns``: the wall clock less the monotonic one."""
         entries = []
         for (pod, reading), row in zip(readings, rows, strict=True):
-            series = self._series.get(reading.cgroup_uid)
+            series = self._series.get(reading.key)
             # Born again: another cgroup, whose counters began at zero. (One that was there before is the same one.)
             if series is None or (series.origin is not reading.origin and reading.origin.born):
                 series = self._begin(pod, reading, wall_offset_ns, series)
@@ -236,7 +236,7 @@ class Exporter:
                 return
 
     def _begin(self, pod: Pod, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
-        uid, path, origin = reading.cgroup_uid, reading.path, reading.origin
+        uid, path, origin = reading.key, reading.path, reading.origin
         with self._lock:
             bases = self._restart.bases(uid, path, origin, wall_offset_ns, before.read if before else (0, 0))
             self._restart.begun(uid, origin)

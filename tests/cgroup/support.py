@@ -67,7 +67,7 @@ class Node:
         """uid → its reading, ``after_seconds`` after the one before."""
         self.clock.now_ns += round(after_seconds * SECOND)
         readings = self.cgroups.read(wanted, self.errors.append)
-        found = {reading.cgroup_uid: reading for reading in readings}
+        found = {reading.key: reading for reading in readings}
         assert len(found) == len(readings), "a pod was read twice"
         return found
 

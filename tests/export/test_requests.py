@@ -15,7 +15,7 @@ from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, Pod, Reading
+from otel_k8s_cgroup.model import EntityKind, Origin, Pod, Reading
 from tests.otlp import points
 
 SECOND = 10**9
@@ -56,9 +56,13 @@ def export(
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
     origins = [Origin(True, SECOND, Stats(0, 0, 0)) for _ in known]
     for tick in range(2, ticks + 2):
+        now_ns = tick * SECOND
         before, stats = (Stats(n * 30, n * 10, n * 20, 4, 5, 6, 7, 8) for n in (tick - 1, tick))
         readings = [
-            (pod, Reading(pod.uid, f"/kubepods/{pod.uid}", origin, tick * SECOND, stats, tick * SECOND - 1000, before))
+            (
+                pod,
+                Reading(pod.uid, EntityKind.POD, f"/kubepods/{pod.uid}", origin, now_ns, stats, now_ns - 1000, before),
+            )
             for pod, origin in zip(known, origins, strict=True)
         ]
         exporter.put(readings, instruments.collect([reading for _, reading in readings]), 0)

@@ -52,7 +52,7 @@ class Node:
 
     def read(self, pod: SandboxPod) -> Reading | None:
         readings = self.cgroups.read({pod.uid}, self.complaints.append)
-        return next((reading for reading in readings if reading.cgroup_uid == pod.uid), None)
+        return next((reading for reading in readings if reading.key == pod.uid), None)
 
     def read_alive(self, pod: SandboxPod) -> Reading:
         reading = self.read(pod)
