@@ -149,7 +149,10 @@ class Agent:
             else:
                 self._unnamed[uid] = self.known.waiting[uid], reading, row
         self.pods = len(named)
+        left_out = self.known.left_out if last else ()
         for uid, (pod, reading, row) in last.items():
+            if uid in left_out:
+                continue
             if uid not in self._running:
                 # It has ended before its start time was known: that is left out.
                 named.append((known.get(uid, pod), reading))
