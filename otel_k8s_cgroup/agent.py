@@ -175,7 +175,10 @@ class Agent:
                 named.append((entity, reading, row))
             else:
                 self._unnamed[reading.key] = self.known.waiting[reading.key], reading, row
+        left_out = self.known.left_out if last else ()
         for uid, (pod, reading, row) in last.items():
+            if uid in left_out:
+                continue
             if uid not in self._running:
                 # It has ended before its start time was known: that is left out.
                 named.append((self._describe(self.known.by_cgroup_uid.get(uid, pod), reading.path), reading, row))

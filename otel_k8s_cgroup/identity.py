@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PREFIX = "otel_k8s_cgroup."
 """Of attributes that the conventions lack."""
 QOS_CLASS = f"{PREFIX}qos_class"
+_QOS_OF_CGROUP = {"guaranteed": "Guaranteed", "burstable": "Burstable", "besteffort": "BestEffort"}
 PRIORITY_CLASS = f"{PREFIX}priority_class"
 CONFIG_HASH = "kubernetes.io/config.hash"
 RESOURCE_ANNOTATION = "resource.opentelemetry.io/"
@@ -88,8 +89,12 @@ def container_resource(pod: Pod, container: Container, path: str, shared: Sequen
 
 
 def node_resource(node: str, path: str, qos: str | None = None, shared: Sequence[tuple[str, str]] = ()) -> Attributes:
-    """The attributes of the Resource of the node's pods as a whole or, with ``qos``, of those of one QoS class."""
-    own = _present(("k8s.node.name", node), (QOS_CLASS, qos), ("cgroup.path", path))
+    """The attributes of the Resource of the node's pods as a whole or, with ``qos``, of those of one QoS class.
+
+    ``qos`` is as the API or as a cgroup's name writes it.
+    """
+    spelt = _QOS_OF_CGROUP.get(qos, qos) if qos else None
+    own = _present(("k8s.node.name", node), (QOS_CLASS, spelt), ("cgroup.path", path))
     return tuple((own | _present(*shared)).items())
 
 

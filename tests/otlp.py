@@ -37,7 +37,7 @@ class Point:
     @property
     def pod(self) -> str:
         """``k8s.pod.uid``; empty where the resource is no pod."""
-        return self.resource.get("k8s.pod.uid", "")
+        return str(self.resource.get("k8s.pod.uid", ""))
 
     @property
     def series(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:

@@ -75,7 +75,8 @@ def test_the_node_and_its_qos_levels() -> None:
     shared = (("k8s.cluster.name", "c1"), ("empty", ""))
     root = {"k8s.node.name": "node-1", "cgroup.path": "/kubepods", "k8s.cluster.name": "c1"}
     assert dict(node_resource("node-1", "/kubepods", shared=shared)) == root
-    level = dict(node_resource("node-1", "/kubepods/burstable", "Burstable", shared))
+    level = dict(node_resource("node-1", "/kubepods/burstable", "burstable", shared))
+    assert level == dict(node_resource("node-1", "/kubepods/burstable", "Burstable", shared))
     assert level == root | {"cgroup.path": "/kubepods/burstable", "otel_k8s_cgroup.qos_class": "Burstable"}
 
 

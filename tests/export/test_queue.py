@@ -62,7 +62,7 @@ def test_a_waiting_value_takes_few_bytes(entities: int) -> None:
         tracemalloc.stop()
     newest_bytes = entities * LAYOUT.width * 40 + entities * 400  # is not packed yet
     counted = queue.bytes - counted
-    assert taken_bytes - newest_bytes <= counted
+    assert taken_bytes - newest_bytes <= counted, (taken_bytes - newest_bytes) / counted
     if entities > 1:
         assert counted / (ticks * entities * LAYOUT.width) <= 12
 
