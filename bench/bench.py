@@ -28,7 +28,7 @@ from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import pod_entity
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
 from otel_k8s_cgroup.table import Table
@@ -81,7 +81,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
     """CPU of each stage of a tick, and the bytes a point; medians."""
     pods = pods_of(node)
     transport = ToNowhere()
-    instruments = PodInstruments(ALUMET)
+    instruments = Instruments(ALUMET)
     exporter = Exporter(transport, instruments.columns, queue_bytes=1 << 30)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
     entities = {

@@ -17,7 +17,7 @@ from bench.nodes import made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.identity import pod_entity
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def profile(pods: int, seconds: float) -> tuple[Counter[str], Counter[str], int]
 
     with made(pods) as node:
         known = pods_of(node)
-        instruments = PodInstruments(ALUMET)
+        instruments = Instruments(ALUMET)
         exporter = Exporter(ToNowhere(), instruments.columns, queue_bytes=1 << 30)
         cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
 

@@ -13,7 +13,7 @@ from bench.sink import Sink
 from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.identity import pod_entity
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, OtlpTarget, Pod, Reading
 
@@ -39,7 +39,7 @@ class Agent:
         known = [_pod(number, rng) for number in range(pods)]
         self._entities = [pod_entity(pod, path, with_points=point_attributes) for pod, path in known]
         self._readings = [_readings(pod, path, rng) for pod, path in known]
-        self._instruments = PodInstruments(ALUMET)
+        self._instruments = Instruments(ALUMET)
         transport = open_transport(OtlpTarget("http/protobuf", f"{endpoint}/v1/metrics", compression=compression))
         self._exporter = Exporter(transport, self._instruments.columns, queue_bytes=1 << 28)
         self._exporter.start()

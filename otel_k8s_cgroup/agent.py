@@ -13,7 +13,7 @@ from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
 from otel_k8s_cgroup.identity import pod_entity, shared_attributes
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import LeftOut
@@ -104,7 +104,7 @@ class Agent:
         pods: Callable[[], Sequence[Pod]],
         left_out: Callable[[], LeftOut] = LeftOut,
         exporter: Exporter,
-        instruments: PodInstruments,
+        instruments: Instruments,
         describe: Callable[[Pod, str], Entity],
         source: str = "the API",
         start_time_wait_ns: int = START_TIME_WAIT_NS,
@@ -350,7 +350,7 @@ def run(
         ExporterError: something cannot be used as it is set.
     """
     watcher = watch_pods(settings, hide_token)
-    instruments = PodInstruments(ALUMET)
+    instruments = Instruments(ALUMET)
     exporter = Exporter(
         open_transport(settings.otlp),
         instruments.columns,

@@ -1,10 +1,10 @@
 """The table of a tick → observable instruments of the OpenTelemetry SDK, and what the SDK collects from them → rows.
 
 The SDK never forgets an attribute set, takes 2,000 of them an instrument by default, and needs 3 µs a point. So it is
-not shown the pods: an instrument's callback observes columns of the table, one observation each, whose value is a
+not shown the entities: an instrument's callback observes columns of the table, one observation each, whose value is a
 number for the SDK and carries the column. A View gives each instrument an aggregation that keeps what was observed as
-it was observed. The pods' attributes join the rows again when they are exported. Counters are collected as cumulative
-values; ``export`` turns them into deltas against what was delivered.
+it was observed. The entities' attributes join the rows again when they are exported. Counters are collected as
+cumulative values; ``export`` turns them into deltas against what was delivered.
 
 This is the one module that names what is private to the SDK, for which pyproject.toml bounds its version and
 tests/test_sdk_facts.py tells what has changed.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics._internal.aggregation import _LastValueAggregation
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
-from otel_k8s_cgroup.metrics import Instrument, Rows, columns_of
+from otel_k8s_cgroup.metrics import By, Column, Instrument, Rows, columns_of
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.metrics._internal.measurement import Measurement
 
-    from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.metrics import Metric, Point
     from otel_k8s_cgroup.model import Reading
     from otel_k8s_cgroup.table import Values
 
@@ -94,17 +94,37 @@ class ManualReader(MetricReader):
         """Nothing is held that would have to be let go."""
 
 
-class PodInstruments:
-    """The instruments of one schema. Not for several threads.
+_CREATE = {
+    Instrument.COUNTER: Meter.create_observable_counter,
+    Instrument.UPDOWN: Meter.create_observable_up_down_counter,
+    Instrument.GAUGE: Meter.create_observable_gauge,
+}
+
+_MOST_MEMBERS = 256
+"""Of a figure that has one value for each of something: what a tree that is no kernel's can cost."""
+
+
+class Instruments:
+    """The instruments of all entities. Not for several threads.
 
     Args:
         metrics: the table.
+        device_name: a device's ``major:minor`` → its name; None where it has none.
     """
 
-    def __init__(self, metrics: Sequence[Metric]) -> None:
+    def __init__(
+        self, metrics: Sequence[Metric], device_name: Callable[[str], str | None] = lambda _device: None
+    ) -> None:
+        self.columns = columns_of(metrics)
+        """Of the rows; those of members that are found later are added at the end."""
+        self._metrics = metrics
+        self._device_name = device_name
+        self._members: dict[tuple[Metric, Point], dict[str, None]] = {
+            (metric, point): {} for metric in metrics if metric.by for point in metric.points
+        }
         self._table = Table(())
         self._reader = ManualReader()
-        # No exemplars, no detected resource: the pods' Resources are put on when the rows are exported.
+        # No exemplars, no detected resource: the entities' Resources are put on when the rows are exported.
         provider = MeterProvider(
             [self._reader],
             resource=Resource.get_empty(),
@@ -112,16 +132,12 @@ class PodInstruments:
             shutdown_on_exit=False,
             views=[View(instrument_name="*", aggregation=_KeepAsObserved())],
         )
-        meter = provider.get_meter(SCOPE_NAME, __version__)
-        for metric in metrics:
-            create = (
-                meter.create_observable_counter
-                if metric.instrument is Instrument.COUNTER
-                else meter.create_observable_gauge
-            )
-            create(metric.name, [self._callback(metric)], metric.unit, metric.description)
-        self._names = [metric.name for metric in metrics]
-        self.columns = columns_of(metrics)
+        for schema in dict.fromkeys(metric.schema for metric in metrics):
+            meter = provider.get_meter(SCOPE_NAME, __version__, schema)
+            for metric in metrics:
+                if metric.schema == schema:
+                    create = _CREATE[metric.instrument]
+                    create(meter, metric.name, [self._callback(metric)], metric.unit, metric.description)
 
     def _callback(self, metric: Metric) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_options: CallbackOptions) -> Iterator[Observation]:
@@ -137,9 +153,50 @@ class PodInstruments:
         self._table = Table(())
         if collected is None:
             return Rows(self.columns, [])
-        metrics = {metric.name: metric for metric in collected.resource_metrics[0].scope_metrics[0].metrics}
-        columns: list[Any] = []
-        for name in self._names:
-            kept: Any = metrics[name].data.data_points[0]
-            columns += kept
-        return Rows(self.columns, list(zip(*columns, strict=True)))
+        by_name: dict[tuple[str | None, str], list[Any]] = {
+            (scope.scope.schema_url, metric.name): metric.data.data_points[0]  # type: ignore[misc] # is what was kept
+            for scope in collected.resource_metrics[0].scope_metrics
+            for metric in scope.metrics
+        }
+        values: list[Any] = []
+        of_members: list[tuple[Metric, Point, Any]] = []
+        for metric in self._metrics:
+            kept = by_name[metric.schema, metric.name]
+            if metric.by:
+                of_members += [(metric, point, column) for point, column in zip(metric.points, kept, strict=True)]
+            else:
+                values += kept
+        if of_members:
+            values += self._of_members(of_members)
+        return Rows(self.columns, list(zip(*values, strict=True)))
+
+    def _of_members(self, of_members: Sequence[tuple[Metric, Point, Sequence[Any]]]) -> list[Values]:
+        """A column for each member of figures that have one value for each of something, new ones included."""
+        by_point: dict[tuple[Metric, Point], Sequence[Any]] = {}
+        for metric, point, column in of_members:
+            by_point[metric, point] = column
+            members = self._members[metric, point]
+            for mapping in column:
+                for member in mapping or ():
+                    if member not in members and len(members) < _MOST_MEMBERS:
+                        members[member] = None
+                        attributes = (*point.attributes, *self._attributes(metric, member))
+                        self.columns = (*self.columns, Column(metric, point, member, attributes))
+        return [
+            [mapping and mapping.get(column.member) for mapping in by_point[column.metric, column.point]]
+            for column in self.columns
+            if column.member is not None
+        ]
+
+    def _attributes(self, metric: Metric, member: str) -> Iterator[tuple[str, str]]:
+        name = self._device_name(member)
+        for attribute, by in metric.by:
+            match by:
+                case By.KEY:
+                    yield attribute, member
+                case By.NAME if name is not None:
+                    yield attribute, name
+                case By.NAME_OR_KEY:
+                    yield attribute, name or member
+                case By.PATH:
+                    yield attribute, f"/dev/{name}" if name else member

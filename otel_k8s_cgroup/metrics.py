@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_k8s_cgroup.model import EntityKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,18 +16,28 @@ class Instrument(Enum):
     """What the metric is to the OpenTelemetry SDK, and so in OTLP."""
 
     COUNTER = "observable counter"
-    """Read as a cumulative value, exported as a monotonic Sum of delta temporality, integer."""
-    GAUGE_INT = "observable gauge, integer"
-    GAUGE_DOUBLE = "observable gauge, double"
+    """Read as a cumulative value, exported as a monotonic Sum, of delta temporality where ``Metric.is_delta``."""
+    UPDOWN = "observable up-down counter"
+    """An amount, exported as a Sum that is not monotonic, as the semantic conventions want it."""
+    GAUGE = "observable gauge"
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a metric: its column in the tick's table, and the attribute that tells it from its siblings."""
+    """One point of a metric: its column in the tick's table, and the attributes that tell it from its siblings."""
 
     figure: str
     """Of ``figures.FIGURES``, or ``DERIVED``; a counter's is one that only grows."""
-    kind: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+class By(Enum):
+    """What an attribute says of the member of a figure that has one value for each of something (``Figure.by``)."""
+
+    KEY = "the kernel's key: the device's ``major:minor``, or the page size"
+    NAME = "the device's name as /sys/dev/block has it; absent where it has none"
+    NAME_OR_KEY = "its name, or else its key"
+    PATH = "``/dev/`` and its name, or else its key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +45,70 @@ class Metric:
     """One metric, as the contract names it; ``unit`` is UCUM."""
 
     name: str
+    """Where ``of_entity``, what follows on the entity's name: ``k8s.pod``, ``container`` or ``k8s.node``."""
     instrument: Instrument
     unit: str
     description: str
     """The instrument's; it is not sent. The README says more."""
     points: tuple[Point, ...]
+    group: str = "cpu"
     schema: str = "alumet"
+    kinds: frozenset[EntityKind] = frozenset(EntityKind)
+    """Of the entities that have it."""
+    of_entity: bool = False
+    scale: float | None = None
+    """What the figure is multiplied by to have the unit; the value is a floating-point number then."""
+    is_double: bool = False
+    """Whether the figure itself is one."""
+    is_delta: bool = True
+    """Of a counter. The default schema's always are; others' as the temporality is set."""
+    by: tuple[tuple[str, By], ...] = ()
+    """The attributes that tell a figure's members apart."""
+
+    def named(self, kind: EntityKind) -> str:
+        """Its name for such entities."""
+        return f"{_ENTITY_NAMES[kind]}.{self.name}" if self.of_entity else self.name
+
+
+_ENTITY_NAMES = {
+    EntityKind.POD: "k8s.pod",
+    EntityKind.CONTAINER: "container",
+    EntityKind.QOS: "k8s.node",
+    EntityKind.NODE: "k8s.node",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One value of a row: a point of a metric."""
+    """One value of a row: a point of a metric, or of a member of it."""
 
     metric: Metric
     point: Point
+    member: str | None = None
+    """Of a figure that has one value for each of something: which."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """What tells it from the metric's others."""
 
     @property
-    def attributes(self) -> tuple[tuple[str, str], ...]:
-        """What tells the point from the metric's others."""
-        return () if self.point.kind is None else (("kind", self.point.kind),)
+    def is_double(self) -> bool:
+        """Whether the row's value is a floating-point number."""
+        return self.metric.is_double
 
     @property
     def label(self) -> str:
         """Its name in the state file."""
-        return " ".join((self.metric.name, *(value for _, value in self.attributes)))
+        of_member = () if self.member is None else (self.member,)
+        return " ".join((self.metric.name, *(value for _, value in self.point.attributes), *of_member))
 
 
 def columns_of(metrics: Iterable[Metric]) -> tuple[Column, ...]:
-    """One a point, in the order of the metrics."""
-    return tuple(Column(metric, point) for metric in metrics for point in metric.points)
+    """One a point, in the order of the metrics; the members of a metric come once they are found."""
+    return tuple(
+        Column(metric, point, attributes=point.attributes)
+        for metric in metrics
+        if not metric.by
+        for point in metric.points
+    )
 
 
 Row = tuple[int | float | None, ...]
@@ -78,7 +125,8 @@ class Rows(NamedTuple):
 
 
 def _kinds(total: str, system: str, user: str) -> tuple[Point, ...]:
-    return Point(total, "total"), Point(system, "system"), Point(user, "user")
+    figures = ("total", total), ("system", system), ("user", user)
+    return tuple(Point(figure, (("kind", kind),)) for kind, figure in figures)
 
 
 def _one(figure: str) -> tuple[Point, ...]:
@@ -95,45 +143,51 @@ ALUMET: tuple[Metric, ...] = (
     ),
     Metric(
         "cpu_percent",
-        Instrument.GAUGE_DOUBLE,
+        Instrument.GAUGE,
         "%",
         "CPU use, one core used fully = 100; on cgroup v1 only kind total is exact",
         _kinds("cpu_usage_percent", "cpu_system_percent", "cpu_user_percent"),
+        is_double=True,
     ),
     Metric(
         "memory_usage",
-        Instrument.GAUGE_INT,
+        Instrument.GAUGE,
         "By",
         "Memory",
         _one("memory_usage_bytes"),
+        group="memory",
     ),
     Metric(
         "cgroup_memory_anonymous",
-        Instrument.GAUGE_INT,
+        Instrument.GAUGE,
         "By",
         "Anonymous memory",
         _one("anon_bytes"),
+        group="memory",
     ),
     Metric(
         "cgroup_memory_file",
-        Instrument.GAUGE_INT,
+        Instrument.GAUGE,
         "By",
         "Page cache",
         _one("file_bytes"),
+        group="memory",
     ),
     Metric(
         "cgroup_memory_kernel_stack",
-        Instrument.GAUGE_INT,
+        Instrument.GAUGE,
         "By",
         "Kernel stacks",
         _one("kernel_stack_bytes"),
+        group="memory",
     ),
     Metric(
         "cgroup_memory_pagetables",
-        Instrument.GAUGE_INT,
+        Instrument.GAUGE,
         "By",
         "Page tables",
         _one("pagetables_bytes"),
+        group="memory",
     ),
 )
 """Schema ``alumet``: Alumet's names and the meanings of its documentation until 2025, with one difference of today.

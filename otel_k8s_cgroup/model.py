@@ -262,6 +262,8 @@ class Description(NamedTuple):
     """Of its Resource."""
     points: Mapping[str, Attributes] = MappingProxyType({})
     """Schema → what each of the schema's points says beside."""
+    start_unix_ns: int = 0
+    """From when on its cumulative counters count; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,6 +276,8 @@ class Entity:
     describe: Callable[[], Description]
     pod: Pod | None = None
     """Which its cgroup is named after."""
+    said: Mapping[str, int | float] = MappingProxyType({})
+    """What the API says of it in numbers, by the figures' names: limits, requests, restarts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -59,7 +59,11 @@ def as_object(pod: Pod, reading: Reading) -> Mapping[str, object]:
     figures: dict[str, object] = {}
     for metric in ALUMET:
         name = metric.name.removesuffix("_delta")
-        values = {point.kind: value for point in metric.points if (value := _value(reading, point.figure)) is not None}
+        values = {
+            dict(point.attributes).get("kind"): value
+            for point in metric.points
+            if (value := _value(reading, point.figure)) is not None
+        }
         if values:
             # A metric of one figure is that figure; one of several kinds is an object of them.
             figures[name] = values.get(None, values)

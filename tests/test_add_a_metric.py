@@ -12,7 +12,7 @@ from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import DEFAULT_FIGURES, Figure, Format, Source
 from otel_k8s_cgroup.identity import pod_entity
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET, Instrument, Metric, Point
 from otel_k8s_cgroup.model import OtlpTarget, Pod
 from tests import otlp
@@ -28,7 +28,7 @@ PIDS = Figure(
     v2=(Source("pids.current", format=Format.SINGLE),),
     v1=(Source("pids.current", controller="pids", format=Format.SINGLE),),
 )
-METRIC = Metric("cgroup_pids_current", Instrument.GAUGE_INT, "{process}", "Processes", (Point("pids_current"),))
+METRIC = Metric("cgroup_pids_current", Instrument.GAUGE, "{process}", "Processes", (Point("pids_current"),))
 
 UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
 PATH = f"/kubepods/pod{UID}"
@@ -47,7 +47,7 @@ def test_two_rows_are_a_metric(tmp_path: Path, version: Literal[1, 2]) -> None:
     cgroups = NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=time.monotonic_ns, figures=figures)
     with OtlpReceiver("http/protobuf") as receiver:
         transport = open_transport(OtlpTarget("http/protobuf", f"{receiver.endpoint}/v1/metrics"))
-        instruments = PodInstruments((*ALUMET, METRIC))
+        instruments = Instruments((*ALUMET, METRIC))
         exporter = Exporter(transport, instruments.columns, queue_bytes=1 << 20)
         pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
         agent = Agent(

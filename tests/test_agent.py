@@ -11,7 +11,7 @@ from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.identity import pod_entity
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from otel_k8s_cgroup.model import LeftOut, Pod
 from tests.fakes.cgroup_tree import CgroupTree, Figures
@@ -86,7 +86,7 @@ class Run:
             cgroups=NodeCgroups(str(self.root), open_files=OpenFiles(100), clock=clock),
             pods=tuple,
             exporter=Flushed(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
-            instruments=PodInstruments(ALUMET),
+            instruments=Instruments(ALUMET),
             describe=pod_entity,
             mono_clock=clock,
             wall_clock=clock,
@@ -128,7 +128,7 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=tuple,
         exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
-        instruments=PodInstruments(ALUMET),
+        instruments=Instruments(ALUMET),
         describe=pod_entity,
     )
     with caplog.at_level("INFO"):
@@ -160,7 +160,7 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=clock),
         pods=tuple,
         exporter=Offsets(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
-        instruments=PodInstruments(ALUMET),
+        instruments=Instruments(ALUMET),
         describe=pod_entity,
         mono_clock=clock,
         wall_clock=wall,
@@ -176,7 +176,7 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=lambda: pods,
         exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
-        instruments=PodInstruments(ALUMET),
+        instruments=Instruments(ALUMET),
         describe=pod_entity,
         source="the kubelet",
     )
@@ -206,7 +206,7 @@ def test_a_pod_that_is_left_out_before_it_is_named_is_not_sent_at_its_end(tmp_pa
         pods=lambda: listed[-1],
         left_out=lambda: left_out[-1],
         exporter=Noted(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
-        instruments=PodInstruments(ALUMET),
+        instruments=Instruments(ALUMET),
         describe=pod_entity,
     )
     agent.tick()

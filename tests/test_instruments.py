@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_k8s_cgroup.figures import Stats
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, Reading
 
@@ -29,7 +29,7 @@ def row(number: int) -> tuple[int | float | None, ...]:
 @pytest.mark.parametrize("sizes", [(0, 1, 5), (127, 128, 129), (700, 3, 400)])
 def test_each_row_has_its_own_readings_values(sizes: tuple[int, ...]) -> None:
     """In their order, whatever stood in the same places at the collect before, and absent where it is absent."""
-    instruments = PodInstruments(ALUMET)
+    instruments = Instruments(ALUMET)
     for size in sizes:
         numbers = [size * 10_000 + number for number in range(size)]
         assert instruments.collect([reading(number) for number in numbers]).rows == [row(number) for number in numbers]

@@ -16,9 +16,8 @@ from otel_k8s_cgroup.settings.model import rows
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 OTLP_TYPES = {
-    Instrument.COUNTER: "Sum, delta, monotonic, int",
-    Instrument.GAUGE_INT: "Gauge, int",
-    Instrument.GAUGE_DOUBLE: "Gauge, double",
+    Instrument.COUNTER: "Sum, delta, monotonic",
+    Instrument.GAUGE: "Gauge",
 }
 
 
@@ -32,7 +31,10 @@ def table(name: str) -> list[list[str]]:
 def test_the_metric_table_has_every_metric_with_its_type_and_unit() -> None:
     """One row of the README a row of the code, in the same order."""
     rows = [[cell.strip("`") for cell in row[:3]] for row in table("metrics")]
-    assert rows == [[metric.name, OTLP_TYPES[metric.instrument], metric.unit] for metric in ALUMET]
+    assert rows == [
+        [metric.name, f"{OTLP_TYPES[metric.instrument]}, {'double' if metric.is_double else 'int'}", metric.unit]
+        for metric in ALUMET
+    ]
 
 
 def test_the_settings_table_has_every_key_with_its_default_and_meaning() -> None:

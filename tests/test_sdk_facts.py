@@ -84,7 +84,7 @@ def test_a_collect_runs_the_callbacks_in_the_thread_that_asks_for_it(kind: Kind)
         "MetricReader.collect() no longer hands on what it collected before it returns: instruments.ManualReader"
     )
     assert seen.threads == [threading.current_thread()], (
-        "callbacks run in another thread now: instruments.PodInstruments sets the readings without a lock"
+        "callbacks run in another thread now: instruments.Instruments sets the readings without a lock"
     )
     assert threading.enumerate() == before, "MeterProvider or MetricReader starts a thread now: README, threads"
 
@@ -135,7 +135,7 @@ def test_an_aggregation_of_ours_is_given_each_observation_as_it_is(kind: Kind) -
         "instruments._Place: the SDK copies an observation's context now"
     )
     assert points == [kept.values], (
-        "instruments.PodInstruments.collect: a metric's one data point is not what collect() gave"
+        "instruments.Instruments.collect: a metric's one data point is not what collect() gave"
     )
 
 
@@ -181,10 +181,7 @@ def test_a_pods_bytes_are_those_of_the_librarys_encoder() -> None:
     """The messages that we keep say what ``encode_metrics`` says of the same points."""
     pod = Pod("uid-1", "cart", "shop", "node-1", "2026-01-01T00:00:00Z", "uid-1")
     columns = columns_of(ALUMET)
-    values = tuple(
-        number + 0.5 if column.metric.instrument is Instrument.GAUGE_DOUBLE else number
-        for number, column in enumerate(columns)
-    )
+    values = tuple(number + 0.5 if column.is_double else number for number, column in enumerate(columns))
     counters = [
         value for column, value in zip(columns, values, strict=True) if column.metric.instrument is Instrument.COUNTER
     ]

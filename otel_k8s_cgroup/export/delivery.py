@@ -192,7 +192,7 @@ class Delivery:
         for readings, mono_ns, unix_ns, row in parts:
             if shape is None or shape.layout is not readings.layout or not shape.fits(row):
                 shape = series.shape = readings.layout.shape(row)
-            each, after = step(after, shape, mono_ns, unix_ns, row)
+            each, after = step(after, series.origin, shape, (mono_ns, unix_ns), row)
             steps.append(each)
             points += each.shape.count
         return self._encoder(series).encode(steps), _Sent(group, after, points)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+from opentelemetry.semconv.schemas import Schemas
 
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.export.template import Gap, Template
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as MetricMessage
-    from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint, ResourceMetrics
 
     from otel_k8s_cgroup.export.layout import Shape
     from otel_k8s_cgroup.export.ledger import Step
+    from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Entity
 
 SCOPE_NAME = "otel_k8s_cgroup"
+SCHEMA_URLS = {"semconv": Schemas.V1_44_0.value}
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 
 class Encoder:
@@ -73,11 +78,7 @@ class Encoder:
         resource_metrics = message.resource_metrics.add()
         description = self.entity.describe()
         resource_metrics.resource.attributes.extend(_key_values(*description.resource))
-        scope_metrics = resource_metrics.scope_metrics.add()
-        scope_metrics.scope.name = SCOPE_NAME
-        scope_metrics.scope.version = __version__
-        of_each_point = {schema: _key_values(*attributes) for schema, attributes in description.points.items()}
-        metrics: dict[str, MetricMessage] = {}
+        metrics: dict[tuple[str, str], MetricMessage] = {}
         gaps: list[Gap] = []
         at = 0
         for shape in shapes:
@@ -87,30 +88,43 @@ class Encoder:
                 if not is_there:
                     continue
                 metric = column.metric
-                is_counter = metric.instrument is Instrument.COUNTER
-                if metric.name not in metrics:
-                    # No description: it would be sent for every entity and tick, 8 % of all bytes.
-                    name = f"{self._prefix}{metric.name}{self._suffix}"
-                    of = metrics[metric.name] = scope_metrics.metrics.add(name=name, unit=metric.unit)
-                    if is_counter:
-                        of.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-                        of.sum.is_monotonic = True
-                of = metrics[metric.name]
-                point = (of.sum if is_counter else of.gauge).data_points.add()
-                point.attributes.extend(of_each_point.get(metric.schema, ()))
+                of = metrics.get((metric.schema, metric.name))
+                if of is None:
+                    of = metrics[metric.schema, metric.name] = self._metric(resource_metrics, metric)
+                point = (of.gauge if metric.instrument is Instrument.GAUGE else of.sum).data_points.add()
+                point.attributes.extend(_key_values(*description.points.get(metric.schema, ())))
                 point.attributes.extend(_key_values(*column.attributes))
                 gaps.append(_gap(point, "time_unix_nano", "Q", at))
-                if is_counter:
+                if place in delta_of:
                     gaps.append(_gap(point, "start_time_unix_nano", "Q", delta_of[place] + deltas))
-                value = ("as_double", "d") if metric.instrument is Instrument.GAUGE_DOUBLE else ("as_int", "q")
-                gaps.append(_gap(point, *value, delta_of[place] if is_counter else at + 1 + place))
+                elif metric.instrument is Instrument.COUNTER:
+                    point.start_time_unix_nano = description.start_unix_ns
+                value = ("as_double", "d") if column.is_double or metric.scale is not None else ("as_int", "q")
+                gaps.append(_gap(point, *value, delta_of.get(place, at + 1 + place), metric.scale))
             at += 1 + layout.width + 2 * deltas
         self._shapes = shapes
         self._template = Template(message, gaps) if gaps else None
 
+    def _metric(self, resource_metrics: ResourceMetrics, metric: Metric) -> MetricMessage:
+        """Adds it, without points, to the scope of its schema."""
+        url = SCHEMA_URLS.get(metric.schema, "")
+        scope_metrics = next((scope for scope in resource_metrics.scope_metrics if scope.schema_url == url), None)
+        if scope_metrics is None:
+            scope_metrics = resource_metrics.scope_metrics.add(schema_url=url)
+            scope_metrics.scope.name = SCOPE_NAME
+            scope_metrics.scope.version = __version__
+        # No description: it would be sent for every entity and tick, 8 % of all bytes.
+        name = f"{self._prefix}{metric.named(self.entity.kind)}{self._suffix}"
+        of = scope_metrics.metrics.add(name=name, unit=metric.unit)
+        if metric.instrument is not Instrument.GAUGE:
+            has_deltas = metric.instrument is Instrument.COUNTER and metric.is_delta
+            of.sum.is_monotonic = metric.instrument is Instrument.COUNTER
+            of.sum.aggregation_temporality = DELTA if has_deltas else CUMULATIVE
+        return of
 
-def _gap(point: NumberDataPoint, field: str, code: str, place: int) -> Gap:
-    return Gap(lambda value: setattr(point, field, value), code, place)
+
+def _gap(point: NumberDataPoint, field: str, code: str, place: int, scale: float | None = None) -> Gap:
+    return Gap(lambda value: setattr(point, field, value), code, place, scale)
 
 
 def _key_values(*attributes: tuple[str, str | int | tuple[str, ...]]) -> list[KeyValue]:

@@ -10,7 +10,7 @@ from otel_k8s_cgroup.metrics import Instrument
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otel_k8s_cgroup.metrics import Column, Row
+    from otel_k8s_cgroup.metrics import Column, Metric, Row
 
 
 class Names(NamedTuple):
@@ -34,15 +34,13 @@ class Layout:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = columns
         self.width = len(columns)
-        self.counters = tuple(
-            number for number, column in enumerate(columns) if column.metric.instrument is Instrument.COUNTER
-        )
+        self.counters = tuple(number for number, column in enumerate(columns) if _has_deltas(column.metric))
         """The columns of which deltas are sent."""
         self.first = self.counters[0] if self.counters else None
         self.names = Names(
             tuple(columns[number].label for number in self.counters),
             tuple(column.label for column in columns),
-            tuple(column.metric.instrument is Instrument.GAUGE_DOUBLE for column in columns),
+            tuple(column.is_double for column in columns),
         )
         self._shapes: dict[tuple[bool, ...], Shape] = {}
 
@@ -80,6 +78,10 @@ class Shape:
     def fits(self, row: Row) -> bool:
         """Whether ``row`` has these values and no others."""
         return row.count(None) == self.absent and None not in self.pick(row)
+
+
+def _has_deltas(metric: Metric) -> bool:
+    return metric.instrument is Instrument.COUNTER and metric.is_delta
 
 
 def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

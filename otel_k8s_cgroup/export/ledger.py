@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_k8s_cgroup.export.layout import Layout, Shape
-    from otel_k8s_cgroup.metrics import Row
+    from otel_k8s_cgroup.metrics import Column, Row
     from otel_k8s_cgroup.model import Origin
 
 # What a busy machine may put between the reading of the one clock and of the other.
@@ -90,10 +90,18 @@ def start(layout: Layout, origin: Origin, wall_offset_ns: int, not_before: tuple
     mono_ns, unix_ns = origin.mono_ns, max(0, origin.mono_ns + wall_offset_ns)
     if mono_ns < not_before[0]:
         mono_ns, unix_ns = not_before
-    figures = (layout.columns[number].point.figure for number in layout.counters)
-    counters = (getattr(origin.stats, figure, None) for figure in figures)
-    there = {number: value for number, value in enumerate(counters) if isinstance(value, int)}
+    counters = (_at_origin(layout.columns[place], origin) for place in layout.counters)
+    there = {number: value for number, value in enumerate(counters) if value is not None}
     return Bases(mono_ns, unix_ns, tuple(there), tuple(there.values()), {})
+
+
+def _at_origin(column: Column, origin: Origin) -> int | None:
+    """A counter when its cgroup was first read."""
+    value = getattr(origin.stats, column.point.figure, None)
+    if column.member is not None and value is not None:
+        # The kernel lists a device once the cgroup has used it.
+        value = value.get(column.member, 0)
+    return value if isinstance(value, int) else None
 
 
 def from_zero(layout: Layout, mono_ns: int, unix_ns: int) -> Bases:
@@ -102,16 +110,17 @@ def from_zero(layout: Layout, mono_ns: int, unix_ns: int) -> Bases:
     return Bases(mono_ns, unix_ns, tuple(range(number)), (0,) * number, {})
 
 
-def step(bases: Bases, shape: Shape, mono_ns: int, unix_ns: int, row: Row) -> tuple[Step, Bases]:
+def step(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
     """What a reading sends after ``bases``, and what is delivered once it has arrived.
 
     Args:
         bases: what was delivered before.
+        origin: of the cgroup.
         shape: of ``row``.
-        mono_ns: when it was read, on the monotonic clock.
-        unix_ns: the same since 1970.
+        times_ns: when it was read: on the monotonic clock, and since 1970.
         row: its values; counters are cumulative.
     """
+    mono_ns, unix_ns = times_ns
     began_ns, began_unix_ns, numbers, before, apart = bases
     # Nearly always the same counters are read, all at once.
     if numbers == shape.numbers and before and mono_ns > began_ns and not apart:
@@ -121,16 +130,21 @@ def step(bases: Bases, shape: Shape, mono_ns: int, unix_ns: int, row: Row) -> tu
             began = _start_unix_ns(began_ns, began_unix_ns, mono_ns, unix_ns)
             sent = (unix_ns, *row, *deltas, *(began,) * len(deltas))
             return Step(shape, sent), Bases._make((mono_ns, unix_ns, numbers, values, apart))
-    return _step_each(bases, shape, mono_ns, unix_ns, row)
+    return _step_each(bases, origin, shape, times_ns, row)
 
 
-def _step_each(bases: Bases, shape: Shape, mono_ns: int, unix_ns: int, row: Row) -> tuple[Step, Bases]:
+def _step_each(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
+    mono_ns, unix_ns = times_ns
     deltas: list[int] = []
     starts: list[int] = []
     after: list[Base | None] = []
     sent = list(row)
     for number, place in enumerate(shape.layout.counters):
         value, base = row[place], bases.base(number)
+        column = shape.layout.columns[place]
+        if base is None and column.member is not None and _at_origin(column, origin) == 0:
+            # It has come since the last reading, in which it was 0.
+            base = Base(bases.mono_ns, bases.unix_ns, 0)
         sent[place] = None
         # Not read this time: the next delta begins where this one would have. A first value, one that went down, or a
         # baseline's own reading: from here on it counts.

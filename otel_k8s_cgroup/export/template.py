@@ -32,6 +32,8 @@ class Gap(NamedTuple):
     """Its type, as in ``struct``: ``Q`` fixed64, ``q`` sfixed64, ``d`` double."""
     place: int
     """Of its value among those that ``fill`` is given."""
+    scale: float | None = None
+    """What its value is multiplied by."""
 
 
 class Template:
@@ -55,6 +57,9 @@ class Template:
         layout.append(f"{len(data) - at}s")
         self._pack = struct.Struct("".join(layout)).pack
         places = [gap.place for _, gap in in_order]
+        self._scaled = [
+            (2 * number + 1, gap.scale) for number, (_, gap) in enumerate(in_order) if gap.scale is not None
+        ]
         # itemgetter() gives a tuple only of several.
         self._pick: Callable[[Sequence[Any]], Sequence[Any]] = (
             itemgetter(*places) if len(places) > 1 else lambda values: [values[places[0]]]
@@ -62,8 +67,11 @@ class Template:
 
     def fill(self, values: Sequence[int | float | None]) -> bytes:
         """The message's bytes with ``values`` in its gaps. Not for several threads."""
-        self._parts[1::2] = self._pick(values)
-        return self._pack(*self._parts)
+        parts = self._parts
+        parts[1::2] = self._pick(values)
+        for place, scale in self._scaled:
+            parts[place] *= scale
+        return self._pack(*parts)
 
 
 def _marked(message: Message, gaps: Sequence[Gap]) -> tuple[bytes, list[tuple[int, Gap]]]:

@@ -24,7 +24,7 @@ numbers = st.floats(allow_nan=False)
 @st.composite
 def a_step(draw: st.DrawFn) -> Step:
     """A value of each column, or none; the row's own value of a counter is not sent."""
-    kinds = [numbers if column.metric.instrument is Instrument.GAUGE_DOUBLE else counts for column in COLUMNS]
+    kinds = [numbers if column.is_double else counts for column in COLUMNS]
     row = draw(st.tuples(*(st.none() | kind for kind in kinds)))
     shape = LAYOUT.shape(row)
     deltas, starts = (draw(st.tuples(*[kind] * len(shape.numbers))) for kind in (counts, times))
@@ -44,7 +44,7 @@ def expected(given_steps: list[Step]) -> list[tuple[object, ...]]:
             if is_there:
                 is_counter = column.metric.instrument is Instrument.COUNTER
                 sent, start = next(counters) if is_counter else (value, 0)
-                found.append((column.metric.name, column.point.kind, unix_ns, start, sent))
+                found.append((column.metric.name, dict(column.attributes).get("kind"), unix_ns, start, sent))
     return sorted(found, key=repr)
 
 

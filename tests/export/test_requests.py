@@ -12,7 +12,7 @@ from otel_k8s_cgroup.export.bound import REQUEST_BYTES
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.identity import pod_entity, shared_attributes
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, Pod, Reading
 from tests.otlp import points
@@ -44,7 +44,7 @@ def export(
 ) -> list[bytes]:
     """The requests of so many pods, each read so often after its baseline, all sent at once."""
     kept = Kept()
-    instruments = PodInstruments(ALUMET)
+    instruments = Instruments(ALUMET)
     exporter = Exporter(kept, instruments.columns, queue_bytes=1 << 30)
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
     shared = shared_attributes(resource_attributes)

@@ -15,7 +15,7 @@ from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import pod_entity
-from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from otel_k8s_cgroup.model import Pod
 from tests.otlp import cpu_time, defects, points
@@ -111,7 +111,7 @@ class Node:
             cgroups=self.cgroups,
             pods=lambda: self.told,
             exporter=self.exporter,
-            instruments=PodInstruments(ALUMET),
+            instruments=Instruments(ALUMET),
             describe=pod_entity,
             mono_clock=lambda: self.mono_ns,
             wall_clock=lambda: self.mono_ns + self.wall_offset_ns,
