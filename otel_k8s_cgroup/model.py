@@ -276,7 +276,7 @@ class Entity:
     describe: Callable[[], Description]
     pod: Pod | None = None
     """Which its cgroup is named after."""
-    said: Mapping[str, int | float] = MappingProxyType({})
+    said: Mapping[str, int | float] = field(default_factory=dict)
     """What the API says of it in numbers, by the figures' names: limits, requests, restarts."""
 
 
