@@ -26,6 +26,8 @@ _log = logging.getLogger("otel_k8s_cgroup")
 # What the last lines of the log may take to be written, of the 5 s within which SIGTERM must have ended it.
 _FLUSH_SECONDS = 0.5
 _WAIT_SECONDS = 3600.0
+_JSON_SCHEMA = object()
+"""What ``config --schema`` without a value asks for."""
 
 
 class _UsageError(ExporterError):
@@ -111,6 +113,19 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     return 0
 
 
+def _config(arguments: argparse.Namespace, logs: Logs) -> int:
+    from otel_k8s_cgroup import config, settings  # noqa: PLC0415
+
+    if arguments.schema is _JSON_SCHEMA:
+        config.print_schema(sys.stdout)
+        return 0
+    found = settings.load(flags=settings.flags_from(arguments), environ=os.environ, config_file=arguments.config)
+    _apply(found.plain(), logs)
+    write = config.print_json if arguments.json else config.print_toml
+    write(config.entries(found, logs.redact), config.standard(found, logs.redact), sys.stdout)
+    return 0
+
+
 def _demo(arguments: argparse.Namespace, _logs: Logs) -> int:
     from otel_k8s_cgroup.demo import run_demo  # noqa: PLC0415
 
@@ -172,13 +187,23 @@ def build_parser(command: str | None) -> _Parser:
     )
     snapshot.set_defaults(do=_snapshot)
 
-    for with_settings in (run, snapshot):
+    config = commands.add_parser(
+        "config",
+        help="the settings in force",
+        description="Prints the settings in force and where each is from, as the configuration file has them.",
+    )
+    config.add_argument("--json", action="store_true", help="JSON instead of TOML")
+    # `schema` is also a setting: the flag alone is the command's, with a value it is the setting's.
+    config.add_argument_group("the file's form", "--schema alone prints the JSON schema of the configuration file")
+    config.set_defaults(do=_config)
+
+    for with_settings in (run, snapshot, config):
         with_settings.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
         if command == with_settings.prog.split()[-1]:
             from otel_k8s_cgroup.settings import add_flags  # noqa: PLC0415
 
-            add_flags(with_settings)
-    for each in (run, demo, snapshot):
+            add_flags(with_settings, bare={"schema": _JSON_SCHEMA} if with_settings is config else {})
+    for each in (run, demo, snapshot, config):
         each.set_defaults(parser=each)
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -162,13 +163,16 @@ def _defaults(
 # --- flags ----------------------------------------------------------------------------------------------------------
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting: ``--k8s-node`` for ``k8s_node``. A boolean's ``--x`` alone means true."""
+def add_flags(parser: argparse.ArgumentParser, bare: Mapping[str, object] = MappingProxyType({})) -> None:
+    """A flag for every setting: ``--k8s-node`` for ``k8s_node``. A boolean's ``--x`` alone means true; of the keys in
+    ``bare``, what that has for it.
+    """
     group = parser.add_argument_group(
         "settings", f"each also as environment variable {_ENVIRONMENT_PREFIX}K8S_NODE, … and in the configuration file"
     )
     for key, field in rows().items():
-        extra: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        alone = bare.get(key, "true" if field.annotation is bool else None)
+        extra: dict[str, Any] = {} if alone is None else {"nargs": "?", "const": alone}
         meaning = (field.description or "").replace("%", "%%")
         group.add_argument(_flag(key), dest=key, metavar="VALUE", help=meaning, **extra)
 

@@ -161,6 +161,10 @@ class Settings(BaseSettings):
         """
         super().__init__(_build_sources=(places, {}))
 
+    def value(self, key: str) -> object:
+        """Of the setting ``key``, as the table of settings names it."""
+        return getattr(self, _FIELD_OF_KEY.get(key, key))
+
     @property
     def otlp(self) -> OtlpTarget:
         """Where and how metrics are sent."""
@@ -211,6 +215,10 @@ class Settings(BaseSettings):
 
 # What the settings also have: no keys of a user's.
 _NO_ROWS = frozenset({"sources", "sdk_disabled", "service_name", "resource_attributes"})
+
+
+# A model has a `schema` of its own.
+_FIELD_OF_KEY = {field.alias: name for name, field in Settings.model_fields.items() if field.alias}
 
 
 def rows() -> dict[str, FieldInfo]:

@@ -38,6 +38,8 @@ _NS_PER_UNIT = {
     for name in names.split()
 }
 
+DURATION_UNITS = tuple(_NS_PER_UNIT)
+
 _BYTES_PER_UNIT = {
     "": 1,
     "b": 1,
