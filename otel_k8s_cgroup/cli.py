@@ -44,6 +44,7 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
 def _apply(settings: RunSettings, logs: Logs) -> None:
     logs.redact.add_headers(settings.otlp.headers)
     logs.redact.add_url(settings.otlp.endpoint)
+    logs.redact.add(settings.k8s_access.token or "")
     logs.redact.add_unless_path(settings.token_retrieval.file)
     logs.begin(settings.log_level)
 

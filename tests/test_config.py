@@ -9,12 +9,7 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING
 
-import pytest
-
-from otel_k8s_cgroup.settings import load
 from otel_k8s_cgroup.settings.model import rows
-from otel_k8s_cgroup.settings.written import as_written, toml
-from tests.settings.test_order import NEEDS, SAMPLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,27 +101,3 @@ def test_a_wrong_setting_is_exit_code_2() -> None:
     result = config("--poll-interval", "5")
     assert (result.returncode, result.stdout) == (2, "")
     assert "poll_interval" in result.stderr
-
-
-@pytest.mark.parametrize("key", SAMPLES)
-def test_what_is_written_is_read_as_the_same(key: str, tmp_path: Path) -> None:
-    """Of every setting."""
-    pem = tmp_path / "some.pem"
-    pem.write_text("")
-    for sample in SAMPLES[key]:
-        text = str(pem) if sample == "PEM" else sample
-        needed: dict[str, object] = {NEEDS[key]: str(pem)} if key in NEEDS else {}
-        value = load(flags={key: text, **needed}, environ={}, config_file=None).value(key)
-        file = tmp_path / "written.toml"
-        file.write_text(f"{key} = {toml(as_written(value))}\n")
-        assert load(flags=needed, environ={}, config_file=str(file)).value(key) == value
-
-
-def test_toml_of_hostile_text() -> None:
-    """Quotes, control characters, variables and what is no text come back as they were, on one line."""
-    hostile = 'a"b\\c\x1b[2J\n\x7f${X}\x9b€😀'
-    line = toml({"odd key": [hostile, True, 5], "k": {}})
-    assert line.isprintable()
-    parsed = tomllib.loads(f"x = {line.replace(chr(92) + '${', '${')}")["x"]
-    assert parsed == {"odd key": [hostile, True, 5], "k": {}}
-    assert tomllib.loads(f"x = {toml(chr(0xDC80))}") == {"x": "\ufffd"}

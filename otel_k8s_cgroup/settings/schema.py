@@ -55,7 +55,7 @@ _SHAPES: dict[object, list[Schema]] = {
     int: [{"type": "integer"}, _SIZE],
     str: [{"type": "string"}],
     timedelta: [_DURATION],
-    TokenRetrieval: [{"enum": ["auto", "file", "kubectl", "none"]}, _FILE, _KUBECTL, _INLINE],
+    TokenRetrieval: [{"enum": ["auto", "file", "kubeconfig", "kubectl", "none"]}, _FILE, _KUBECTL, _INLINE],
     PodSource: [{"enum": ["api", "kubelet"]}, _FILE, _INLINE],
     NoneType: [{"const": ""}],
     tuple[str, ...]: [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],

@@ -11,6 +11,7 @@ import re
 import stat
 import tomllib
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -155,6 +156,12 @@ def optional_path(value: object) -> str | None:
     return None if value is None or value == "" else path(value)
 
 
+def optional_home_path(value: object) -> str | None:
+    """As `optional_path`; ``~`` is the home directory."""
+    found = optional_path(value)
+    return None if found is None else str(Path(found).expanduser())
+
+
 def optional_file(value: object) -> str | None:
     """The path of a file that can be read now, or nothing, which is also written ``""``."""
     found = optional_path(value)
@@ -198,9 +205,9 @@ tls_name = name(
 
 
 def token_retrieval(value: object) -> TokenRetrieval:
-    """``"auto"``, ``"file"``, ``"kubectl"``, ``"none"``, ``{ file = … }`` or ``{ kubectl = { … } }``."""
+    """A word, ``{ file = … }`` or ``{ kubectl = { … } }``."""
     match inline(value):
-        case "auto" | "file" | "kubectl" | "none" as method:
+        case "auto" | "file" | "kubeconfig" | "kubectl" | "none" as method:
             return TokenRetrieval(method)
         case {"file": str(file), **others} if not others and file:
             return TokenRetrieval("file", file=path(file))
@@ -209,7 +216,7 @@ def token_retrieval(value: object) -> TokenRetrieval:
             if _matches(_SUBDOMAIN, found.service_account) and _matches(_LABEL, found.namespace):
                 return found
     raise ValueError(
-        '"auto", "file", "kubectl", "none", { file = "path" } or '
+        '"auto", "file", "kubeconfig", "kubectl", "none", { file = "path" } or '
         '{ kubectl = { service_account = "alumet-reader", namespace = "alumet" } }'
     )
 

@@ -12,12 +12,14 @@ import pytest
 if TYPE_CHECKING:
     from .conftest import Read, Refused
 
-# Two ways to write each setting; PEM stands for a file that is there.
+# Two ways to write each setting; PEM stands for a file that is there, and may be a kubeconfig.
 SAMPLES = {
     "k8s_node": ("node-1", "node-2.example.com"),
     "k8s_api_url": ("https://10.0.0.1:6443", "https://[fd00::1]:443"),
     "k8s_ca_file": ("PEM", "/dev/null"),
     "token_retrieval": ("none", '{ kubectl = { service_account = "a", namespace = "b" } }'),
+    "k8s_kubeconfig": ("PEM", "PEM"),
+    "k8s_context": ("a", "b"),
     "poll_interval": ("500ms", "1m30s"),
     "export_interval": ("6s", "1h"),
     "schema": ("alumet", "ALUMET"),
@@ -44,7 +46,11 @@ SAMPLES = {
     "otlp_insecure": ("true", "false"),
 }
 # What another setting has to be for these to be right.
-NEEDS = {"otlp_client_key": "otlp_client_certificate", "otlp_client_certificate": "otlp_client_key"}
+NEEDS = {
+    "k8s_context": "k8s_kubeconfig",
+    "otlp_client_key": "otlp_client_certificate",
+    "otlp_client_certificate": "otlp_client_key",
+}
 
 
 def attribute(settings: object, key: str) -> object:

@@ -96,7 +96,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("k8s_api_url", "https://h\n.example.com", "http:// or https://"),
     ("k8s_ca_file", "/no/such.crt", "a file that can be read (No such file or directory)"),
     ("k8s_ca_file", "/", "a file that can be read (Is a directory)"),
-    ("token_retrieval", "Token", '"auto", "file", "kubectl", "none", { file = "path" } or { kubectl = {'),
+    ("token_retrieval", "Token", '"auto", "file", "kubeconfig", "kubectl", "none", { file = "path" } or { kubectl = {'),
     ("token_retrieval", {"file": ""}, '{ file = "path" }'),
     ("token_retrieval", {"file": 3}, '{ file = "path" }'),
     ("token_retrieval", {"file": "a", "kubectl": {}}, '{ file = "path" }'),
