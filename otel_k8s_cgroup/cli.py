@@ -60,8 +60,11 @@ def _run(argv: Sequence[str], stop: signals.StopSignals, logs: Logs) -> int:
     if settings.sdk_disabled:
         # Not the end of the process: a DaemonSet would start it again and again.
         _log.warning("OTEL_SDK_DISABLED is true: nothing is measured or sent until the exporter is started without it")
-        while not stop(_WAIT_SECONDS):
-            pass
+        from otel_k8s_cgroup.health import serving  # noqa: PLC0415
+
+        with serving(settings.health_listen, None):
+            while not stop(_WAIT_SECONDS):
+                pass
         return 0
     from otel_k8s_cgroup import agent  # noqa: PLC0415
 

@@ -118,6 +118,8 @@ class RunSettings:
     queue_bytes: int
     state_file: str | None
     otlp: OtlpTarget
+    health_listen: str | None = None
+    """``host:port``, the host an IP address."""
     k8s_kubeconfig: str | None = None
     k8s_access: ApiAccess = ApiAccess()
     """Of ``k8s_kubeconfig``."""

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     state_file: Annotated[str | None, _by(values.optional_path)] = _row(
         "file that remembers what was delivered over a restart", ""
     )
+    health_listen: Annotated[str | None, _by(values.listen_address)] = _row(
+        "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
+    )
     otlp_endpoint: Annotated[str | None, _by(_optional(values.text))] = _row(
         "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so",
         "",

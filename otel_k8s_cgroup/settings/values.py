@@ -6,10 +6,12 @@ value was found, and makes the whole line of them (`given.refusal`).
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import stat
 import tomllib
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,6 +235,23 @@ def pod_source(value: object) -> PodSource:
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def listen_address(value: object) -> str | None:
+    """``host:port`` with an IP address, ``localhost:port`` or a port alone, which is on loopback; nothing is ``""``."""
+    text = value.strip() if isinstance(value, str) else "?"
+    if not text:
+        return None
+    host, sign, port = text.rpartition(":")
+    host = "127.0.0.1" if not sign or host == "localhost" else host
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    with suppress(ValueError):
+        version = ipaddress.ip_address(bare).version
+        if (version == 6) == (bare != host) and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
+            return f"{host}:{int(port)}"
+    raise ValueError(
+        '"127.0.0.1:8081" or "8081" for this machine alone, "0.0.0.0:8081" or "[::]:8081" for all, "" for none'
+    )
 
 
 # --- URLs and headers -----------------------------------------------------------------------------------------------

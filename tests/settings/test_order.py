@@ -35,6 +35,7 @@ SAMPLES = {
     "metric_suffix": ("_alumet", "-x"),
     "queue_bytes": ("64KiB", "1000000"),
     "state_file": ("/state/a.json", "/state/b.json"),
+    "health_listen": ("127.0.0.1:8081", "[::]:8081"),
     "otlp_endpoint": ("http://a:4317", "https://b:4317"),
     "otlp_protocol": ("grpc", "http/protobuf"),
     "otlp_headers": ("a=b", "c=d,e=f"),
