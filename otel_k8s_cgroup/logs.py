@@ -12,10 +12,11 @@ import select
 import sys
 import threading
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from otel_k8s_cgroup.redaction import Redactor
 
@@ -142,6 +143,29 @@ class LineHandler(logging.Handler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 the base class's name
         """The base class would write to sys.stderr itself."""
         self._writer.put(f"ERROR a line of the log cannot be formatted ({record.filename}:{record.lineno})")
+
+
+class Heard(logging.Handler):
+    """Keeps the warnings that it is given, instead of their being logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Those of the logger ``name``, inside."""
+        logger = logging.getLogger(name)
+        propagate, logger.propagate = logger.propagate, False
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.propagate = propagate
 
 
 class Logs:

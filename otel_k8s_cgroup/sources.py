@@ -62,7 +62,7 @@ def open_client(
         _log.warning("%s: the certificate of %s is not verified; whoever answers there gets the token", why, url)
     return ApiClient(
         url,
-        credentials=_credentials(settings, url, hide_token),
+        credentials=open_credentials(settings, url, hide_token),
         ca=ca,
         client_certificate=_kubeconfig_user(settings).client_certificate,
         tls_server_name=server_name,
@@ -77,7 +77,8 @@ def _kubeconfig_user(settings: RunSettings) -> ApiAccess:
     return settings.k8s_access if settings.token_retrieval.method == "kubeconfig" else ApiAccess()
 
 
-def _credentials(settings: RunSettings, url: str, hide_token: Callable[[str], None]) -> Credentials:
+def open_credentials(settings: RunSettings, url: str, hide_token: Callable[[str], None]) -> Credentials:
+    """Who has the token for ``url``. ``hide_token`` gets each that it has."""
     user = _kubeconfig_user(settings)
     retrieval = settings.token_retrieval
     if user.token_file is not None:

@@ -279,21 +279,29 @@ def token_life_seconds(token: str, now: float) -> float | None:
 
     ``exp`` less ``iat``, both by the API server's clock, so that it does not matter how far off ours is.
     """
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        payload = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
-        claims = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(claims, dict):
-        return None
+    claims = _claims(token)
     expiry, issued = _numeric_date(claims.get("exp")), _numeric_date(claims.get("iat"))
     if expiry is None:
         return None
     life = expiry - (now if issued is None else issued)
     return life if life > 0 else None
+
+
+def token_expiry(token: str) -> float | None:
+    """When a JWT expires, in seconds since 1970 by the clock of who issued it; None where it does not say."""
+    return _numeric_date(_claims(token).get("exp"))
+
+
+def _claims(token: str) -> dict[str, object]:
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        payload = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+        claims = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _numeric_date(claim: object) -> float | None:

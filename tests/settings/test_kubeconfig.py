@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,8 @@ import yaml
 from otel_k8s_cgroup.model import ApiAccess, ClientCertificate, Pem, TokenRetrieval
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Read, Refused
 
 SECRET = "s3cret-token-of-this-test"
@@ -175,10 +176,3 @@ def test_a_file_that_is_not_there(path: Path, refused: Refused) -> None:
 def test_what_needs_a_kubeconfig(flags: dict[str, object], refused: Refused) -> None:
     """Alone it would mean nothing."""
     assert "together with k8s_kubeconfig" in refused(flags=flags)
-
-
-def test_yaml_is_imported_only_for_it() -> None:
-    """Who names no kubeconfig does not wait for it."""
-    source = Path(__file__).parents[2] / "otel_k8s_cgroup"
-    importing = [file.name for file in source.rglob("*.py") if "import yaml" in file.read_text()]
-    assert importing == ["kubeconfig.py"]
