@@ -6,6 +6,7 @@ writes to it. So a thread of its own writes, out of a queue that is bounded; lin
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
@@ -209,6 +210,9 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 it is the process's
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or a file of another encoding than UTF-8 does not have every sign.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 

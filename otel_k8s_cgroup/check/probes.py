@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -335,9 +336,11 @@ def otlp_private(bench: Bench) -> str:
 
 
 def clock(bench: Bench) -> str:
-    date = bench.client.server_date
+    date, came_at = bench.client.server_date
     try:
-        seconds = bench.wall_clock() - parsedate_to_datetime(date or "").timestamp()
+        moment = parsedate_to_datetime(date)
+        # A date without a zone is GMT: HTTP knows no other.
+        seconds = came_at - (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise Skipped("its answers have no date") from None
     # A Date is cut to the second.

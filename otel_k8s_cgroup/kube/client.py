@@ -107,8 +107,8 @@ class ApiClient:
         self._max_line_bytes = max_line_bytes
         self._clock = clock
         self._wall_clock = wall_clock
-        self.server_date: str | None = None
-        """Of the last answer, as the server wrote it."""
+        self.server_date = "", 0.0
+        """Of the last answer, as the server wrote it; and when that came, by our wall clock."""
         self._open_sockets = OpenSockets()
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -237,7 +237,7 @@ class ApiClient:
                     else self._why(error, idle_seconds)
                 )
                 raise ApiUnreachable(url, why.text, why.cause) from None
-        self.server_date = response.headers.get("Date")
+        self.server_date = response.headers.get("Date", ""), self._wall_clock()
         self._count(needs, str(response.status_code))
         _log.debug("GET %s %s: HTTP %d after %.3f s", url, dict(params), response.status_code, self._clock() - began)
         return response

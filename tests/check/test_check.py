@@ -18,6 +18,8 @@ import trustme
 import yaml
 
 from otel_k8s_cgroup.check import CHECKS, Bench, Result, Status, run_checks
+from otel_k8s_cgroup.check.model import Skipped
+from otel_k8s_cgroup.check.probes import clock
 from otel_k8s_cgroup.settings import load
 from tests.fakes.faulty_otlp import FaultyServer, free_port
 from tests.fakes.kube_api import KubeApi, failing, pod
@@ -328,6 +330,25 @@ def test_a_clock_that_is_off(world: World, seconds: float, status: Status) -> No
     found = world.fault("clock", status)
     assert ("behind" if seconds > 0 else "ahead of") in found.evidence
     assert "NTP" in found.remedy
+
+
+def test_a_clock_is_compared_when_the_answer_came(world: World) -> None:
+    """Not later, after a receiver has been waited for."""
+    settings = load(flags=world.flags, environ={}, config_file=None)
+    with contextlib.closing(Bench(settings.plain(), origins=settings.sources, wall_clock=lambda: 9e9)) as bench:
+        bench.client.server_date = formatdate(1000, usegmt=True), 1000.7
+        assert clock(bench).startswith("within 5 s")
+        bench.client.server_date = "", 1000.7
+        with pytest.raises(Skipped):
+            clock(bench)
+
+
+def test_a_terminal_without_the_signs(world: World) -> None:
+    """They are written as ASCII; no traceback."""
+    world.environ["PYTHONIOENCODING"] = "ascii"
+    code, output = world.program()
+    assert code == 0
+    assert "\\u221a the settings can be read" in output
 
 
 def test_a_state_file(world: World, tmp_path: Path) -> None:
