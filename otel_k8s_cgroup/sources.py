@@ -33,7 +33,13 @@ def watch_pods(settings: RunSettings, hide_token: Callable[[str], None]) -> PodW
         KubeError: the settings cannot be used so.
     """
     client = open_client(settings, hide_token)
-    return open_pods(settings.pod_source, node=settings.k8s_node, client=client)
+    return open_pods(
+        settings.pod_source,
+        node=settings.k8s_node,
+        client=client,
+        wanted=settings.wanted,
+        choice=settings.choice,
+    )
 
 
 def open_client(

@@ -58,7 +58,6 @@ _SHAPES: dict[object, list[Schema]] = {
     TokenRetrieval: [{"enum": ["auto", "file", "kubeconfig", "kubectl", "none"]}, _FILE, _KUBECTL, _INLINE],
     PodSource: [{"enum": ["api", "kubelet"]}, _FILE, _INLINE],
     NoneType: [{"const": ""}],
-    tuple[str, ...]: [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     tuple[tuple[str, str], ...]: [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}],
 }
 """Of a row's type; one that is not here may be anything."""
@@ -125,6 +124,10 @@ def _shapes(annotation: object) -> list[Schema]:
         return _SHAPES[annotation]
     if get_origin(annotation) is Literal:
         return [{"type": "string", "pattern": _any_case([str(word) for word in get_args(annotation)])}]
+    if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
+        # A list, or as text with commas.
+        of = _shapes(get_args(annotation)[0])
+        return [{"type": "string"}, {"type": "array", "items": _any_of([*of, _VARIABLE])}] if of else []
     if get_origin(annotation) in (Union, UnionType):
         each = [_shapes(part) for part in get_args(annotation)]
         return [shape for shapes in each for shape in shapes] if all(each) else []
