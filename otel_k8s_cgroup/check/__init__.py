@@ -3,8 +3,8 @@
 `rows` is the table of the checks; `probes` tries them; `report` prints what came of it.
 """
 
+from otel_k8s_cgroup.check.bench import Bench
 from otel_k8s_cgroup.check.model import Check, Result, Status
-from otel_k8s_cgroup.check.probes import Bench
 from otel_k8s_cgroup.check.report import print_json, print_text
 from otel_k8s_cgroup.check.rows import CHECKS, run_checks
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_k8s_cgroup.check.probes import Bench
+    from otel_k8s_cgroup.check.bench import Bench
 
 
 class Status(StrEnum):

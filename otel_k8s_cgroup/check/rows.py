@@ -11,7 +11,7 @@ from otel_k8s_cgroup.errors import ApiStatusError, ExporterError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_k8s_cgroup.check.probes import Bench
+    from otel_k8s_cgroup.check.bench import Bench
 
 _MOUNT = "Mount the host's /sys/fs/cgroup into the pod (hostPath, read-only), or set cgroup_root to where it is."
 _GRANT = "Bind a ClusterRole with the verbs list and watch on pods to the service account, as the manifest has it."
