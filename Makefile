@@ -133,8 +133,8 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
     --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make constraints'
 
 constraints:
-	$(COMPILE) pyproject.toml --extra demo --group build -o constraints.txt
-	$(COMPILE) pyproject.toml -c constraints.txt -o deploy/constraints.txt
+	$(COMPILE) pyproject.toml --extra demo --extra scrape --group build -o constraints.txt
+	$(COMPILE) pyproject.toml --extra scrape -c constraints.txt -o deploy/constraints.txt
 	$(COMPILE) --group dev -c constraints.txt -o tests/constraints.txt
 	$(COMPILE) --group collectors -c constraints.txt -c tests/constraints.txt -o tests/collectors/constraints.txt
 

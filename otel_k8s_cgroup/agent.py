@@ -6,12 +6,14 @@ import gc
 import logging
 import time
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
+from otel_k8s_cgroup.health import Status, serving
 from otel_k8s_cgroup.identity import pod_entity, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
@@ -391,6 +393,17 @@ def run(
         settings.otlp.endpoint,
         settings.otlp.protocol,
     )
+    status = Status(
+        ticks=lambda: agent.ticks,
+        are_pods_listed=watcher.synced.is_set,
+        pods=lambda: len(watcher.pods),
+        measured=lambda: agent.pods,
+        accepted=lambda: exporter.stats.requests["ok"],
+        rows=own_rows(agent, exporter, watcher, dropped_log_lines),
+        poll_seconds=settings.poll_interval.total_seconds(),
+    )
+    health = ExitStack()
+    health.enter_context(serving(settings.health_listen, status))
     watcher.start()
     exporter.start()
     # All that is there now stays: a collection of the garbage need not walk it each time.
@@ -408,4 +421,5 @@ def run(
         # The tick that was under way, and the last one, may have taken long.
         exporter.close(max(_LEAST_EXPORT_SECONDS, _LAST_EXPORT_SECONDS - stop.seconds_since()))
         watcher.stop(timeout_seconds=0.25)
+        health.close()
     _log.info("stopped: %d points delivered in all", exporter.stats.points_sent)

@@ -7,18 +7,21 @@ import difflib
 import logging
 import os
 import sys
+import time
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otel_k8s_cgroup import __version__, signals
 from otel_k8s_cgroup.errors import ExporterError, SettingsError
 from otel_k8s_cgroup.forked import in_own_process
-from otel_k8s_cgroup.logs import LineWriter, Logs, open_standard_streams
+from otel_k8s_cgroup.logs import Heard, LineWriter, Logs, open_standard_streams
 from otel_k8s_cgroup.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from otel_k8s_cgroup.check import Bench
     from otel_k8s_cgroup.model import RunSettings
 
 _log = logging.getLogger("otel_k8s_cgroup")
@@ -26,6 +29,9 @@ _log = logging.getLogger("otel_k8s_cgroup")
 # What the last lines of the log may take to be written, of the 5 s within which SIGTERM must have ended it.
 _FLUSH_SECONDS = 0.5
 _WAIT_SECONDS = 3600.0
+_CHECK_AGAIN_SECONDS = 2.0
+_JSON_SCHEMA = object()
+"""What ``config --schema`` without a value asks for."""
 
 
 class _UsageError(ExporterError):
@@ -42,6 +48,7 @@ def _settings(arguments: argparse.Namespace) -> RunSettings:
 def _apply(settings: RunSettings, logs: Logs) -> None:
     logs.redact.add_headers(settings.otlp.headers)
     logs.redact.add_url(settings.otlp.endpoint)
+    logs.redact.add(settings.k8s_access.token or "")
     logs.redact.add_unless_path(settings.token_retrieval.file)
     logs.begin(settings.log_level)
 
@@ -57,8 +64,11 @@ def _run(argv: Sequence[str], stop: signals.StopSignals, logs: Logs) -> int:
     if settings.sdk_disabled:
         # Not the end of the process: a DaemonSet would start it again and again.
         _log.warning("OTEL_SDK_DISABLED is true: nothing is measured or sent until the exporter is started without it")
-        while not stop(_WAIT_SECONDS):
-            pass
+        from otel_k8s_cgroup.health import serving  # noqa: PLC0415
+
+        with serving(settings.health_listen, None):
+            while not stop(_WAIT_SECONDS):
+                pass
         return 0
     from otel_k8s_cgroup import agent  # noqa: PLC0415
 
@@ -113,6 +123,76 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
         return 1
     (snapshot.print_json if arguments.json else snapshot.print_table)(readings, sys.stdout)
     return 0
+
+
+def _config(arguments: argparse.Namespace, logs: Logs) -> int:
+    from otel_k8s_cgroup import config, settings  # noqa: PLC0415
+
+    if arguments.schema is _JSON_SCHEMA:
+        config.print_schema(sys.stdout)
+        return 0
+    found = settings.load(flags=settings.flags_from(arguments), environ=os.environ, config_file=arguments.config)
+    _apply(found.plain(), logs)
+    write = config.print_json if arguments.json else config.print_toml
+    write(config.entries(found, logs.redact), config.standard(found, logs.redact), sys.stdout)
+    return 0
+
+
+def _check(arguments: argparse.Namespace, logs: Logs) -> int:
+    from otel_k8s_cgroup import check  # noqa: PLC0415
+
+    deadline = time.monotonic() + arguments.wait
+    environ = dict(os.environ)
+    if arguments.pre:
+        environ = _with_kubeconfig(arguments, environ)
+    while True:
+        bench = _bench(arguments, environ, logs)
+        try:
+            results = check.run_checks(bench)
+        finally:
+            bench.close()
+        failed = any(result.status is check.Status.FAILED for result in results)
+        if not failed or time.monotonic() >= deadline:
+            break
+        time.sleep(min(_CHECK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
+    (check.print_json if arguments.json else check.print_text)(results, logs.redact, sys.stdout)
+    return 1 if failed else 0
+
+
+def _bench(arguments: argparse.Namespace, environ: Mapping[str, str], logs: Logs) -> Bench:
+    from otel_k8s_cgroup import check, settings  # noqa: PLC0415
+
+    warnings = Heard()
+    with warnings.of("otel_k8s_cgroup"):
+        try:
+            found = settings.load(flags=settings.flags_from(arguments), environ=environ, config_file=arguments.config)
+        except SettingsError as error:
+            return check.Bench(None, origins={}, problem=str(error), before_install=arguments.pre)
+    plain = found.plain()
+    _apply(plain, logs)
+    # What it would say on standard error is in the report.
+    logging.getLogger("otel_k8s_cgroup").setLevel(logging.CRITICAL)
+    return check.Bench(
+        plain,
+        origins=found.sources,
+        warnings=warnings.lines,
+        hide_token=logs.redact.add_token,
+        before_install=arguments.pre,
+    )
+
+
+def _with_kubeconfig(arguments: argparse.Namespace, environ: dict[str, str]) -> dict[str, str]:
+    """As kubectl does, the user's own kubeconfig is taken where nothing says where the API is."""
+    from otel_k8s_cgroup import settings  # noqa: PLC0415
+
+    path = Path(environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    try:
+        found = settings.load(flags=settings.flags_from(arguments), environ=environ, config_file=arguments.config)
+    except SettingsError:
+        return environ
+    if found.sources["k8s_api_url"] != "default" or not path.is_file():
+        return environ
+    return environ | {"OTEL_K8S_CGROUP_K8S_KUBECONFIG": str(path)}
 
 
 def _demo(arguments: argparse.Namespace, _logs: Logs) -> int:
@@ -176,13 +256,37 @@ def build_parser(command: str | None) -> _Parser:
     )
     snapshot.set_defaults(do=_snapshot)
 
-    for with_settings in (run, snapshot):
+    check = commands.add_parser(
+        "check",
+        help="what is wrong, and how to mend it",
+        description="Tries each thing that `run` needs, and says what is wrong and how to mend it.",
+    )
+    check.add_argument("--json", action="store_true", help="JSON instead of the table")
+    check.add_argument(
+        "--pre", action="store_true", help="before installing, from a machine that is no node, with a kubeconfig"
+    )
+    check.add_argument(
+        "--wait", type=_seconds, default=0.0, metavar="1m", help="try again until nothing fails, so long at most"
+    )
+    check.set_defaults(do=_check)
+
+    config = commands.add_parser(
+        "config",
+        help="the settings in force",
+        description="Prints the settings in force and where each is from, as the configuration file has them.",
+    )
+    config.add_argument("--json", action="store_true", help="JSON instead of TOML")
+    # `schema` is also a setting: the flag alone is the command's, with a value it is the setting's.
+    config.add_argument_group("the file's form", "--schema alone prints the JSON schema of the configuration file")
+    config.set_defaults(do=_config)
+
+    for with_settings in (run, snapshot, check, config):
         with_settings.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
         if command == with_settings.prog.split()[-1]:
             from otel_k8s_cgroup.settings import add_flags  # noqa: PLC0415
 
-            add_flags(with_settings)
-    for each in (run, demo, snapshot):
+            add_flags(with_settings, bare={"schema": _JSON_SCHEMA} if with_settings is config else {})
+    for each in (run, demo, snapshot, check, config):
         each.set_defaults(parser=each)
     return parser
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import os
 import socket
 import ssl
+import tempfile
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -206,3 +208,28 @@ def tls_context(ca_pem: str | None, *, verify: bool = True) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Shows ``certificate`` (PEM) to servers that ask for one.
+
+    Raises ssl.SSLError or ValueError where the two are no certificate and its key. OpenSSL takes files only: these are
+    in memory where the system can do that, so that no key that was in none is left on a disk.
+    """
+    with _file_of(certificate) as certificate_path, _file_of(key) as key_path:
+        # An empty password: without one, an encrypted key would be asked for on the terminal.
+        context.load_cert_chain(certificate_path, key_path, password="")
+
+
+@contextlib.contextmanager
+def _file_of(content: bytes) -> Iterator[str]:
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):  # noqa: PTH112 not worth an import
+        with os.fdopen(os.memfd_create("pem"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            yield file.name

@@ -6,16 +6,18 @@ writes to it. So a thread of its own writes, out of a queue that is bounded; lin
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
 import sys
 import threading
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from otel_k8s_cgroup.redaction import Redactor
 
@@ -144,6 +146,29 @@ class LineHandler(logging.Handler):
         self._writer.put(f"ERROR a line of the log cannot be formatted ({record.filename}:{record.lineno})")
 
 
+class Heard(logging.Handler):
+    """Keeps the warnings that it is given, instead of their being logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Those of the logger ``name``, inside."""
+        logger = logging.getLogger(name)
+        propagate, logger.propagate = logger.propagate, False
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.propagate = propagate
+
+
 class Logs:
     """Where all that the command says goes: log lines, and its own words to its user.
 
@@ -185,6 +210,9 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 it is the process's
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or a file of another encoding than UTF-8 does not have every sign.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 

@@ -27,11 +27,45 @@ INT64_MAX = 2**63 - 1
 """OTLP's integer points are signed 64-bit; what is beyond cannot be sent. In a kernel's file it is malformed."""
 
 
+class Pem(NamedTuple):
+    """Certificates or a key: the file ``name``, or, where it is there, ``content`` (``name`` is then for messages)."""
+
+    name: str
+    content: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"Pem({self.name!r})"
+
+
+class ClientCertificate(NamedTuple):
+    """What a server knows us by."""
+
+    certificate: Pem
+    key: Pem
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAccess:
+    """What a kubeconfig says of the way to the API that no setting of ours says; nothing where there is none."""
+
+    ca: Pem | None = None
+    """Where ``k8s_ca_file`` names none."""
+    tls_server_name: str | None = None
+    insecure: bool = False
+    """Whether the API's certificate is not verified at all."""
+    client_certificate: ClientCertificate | None = None
+    """This and the next two are of its user: for ``token_retrieval`` ``kubeconfig``."""
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+    context: str | None = None
+    """Its context in force."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRetrieval:
     """How the token of the Kubernetes API is had; the fields behind ``method`` matter only where it uses them."""
 
-    method: Literal["auto", "file", "kubectl", "none"] = "auto"
+    method: Literal["auto", "file", "kubeconfig", "kubectl", "none"] = "auto"
     file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"
     service_account: str = "alumet-reader"
     namespace: str = "alumet"
@@ -126,6 +160,11 @@ class RunSettings:
     queue_bytes: int
     state_file: str | None
     otlp: OtlpTarget
+    health_listen: str | None = None
+    """``host:port``, the host an IP address."""
+    k8s_kubeconfig: str | None = None
+    k8s_access: ApiAccess = ApiAccess()
+    """Of ``k8s_kubeconfig``."""
     wanted: Wanted = Wanted()
     choice: Choice = Choice()
     sdk_disabled: bool = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
+from otel_k8s_cgroup.model import ApiAccess, Pem, TokenRetrieval
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,31 +32,67 @@ def watch_pods(settings: RunSettings, hide_token: Callable[[str], None]) -> PodW
     Raises:
         KubeError: the settings cannot be used so.
     """
-    source = settings.pod_source
-    client = None
-    if source.method == "api":
-        url = settings.k8s_api_url
-        client = ApiClient(
-            url,
-            credentials=Credentials(settings.token_retrieval, url, on_token=hide_token),
-            ca_file=settings.k8s_ca_file,
-            server=API_SERVER,
-        )
-    elif source.method == "kubelet":
-        url = settings.kubelet_url
-        if settings.kubelet_insecure:
-            _log.warning(
-                "kubelet_insecure: the certificate of %s is not verified; whoever answers there gets the token", url
-            )
-        client = ApiClient(
-            url,
-            credentials=Credentials(settings.token_retrieval, url, on_token=hide_token),
-            ca_file=settings.kubelet_ca_file or settings.k8s_ca_file,
-            tls_server_name=settings.kubelet_tls_server_name,
-            verify=not settings.kubelet_insecure,
-            server=KUBELET if settings.kubelet_ca_file else KUBELET._replace(ca_setting="k8s_ca_file"),
-        )
-    return open_pods(source, node=settings.k8s_node, client=client, wanted=settings.wanted, choice=settings.choice)
+    client = open_client(settings, hide_token)
+    return open_pods(
+        settings.pod_source,
+        node=settings.k8s_node,
+        client=client,
+        wanted=settings.wanted,
+        choice=settings.choice,
+    )
+
+
+def open_client(
+    settings: RunSettings, hide_token: Callable[[str], None], *, idle_seconds: float = 30.0
+) -> ApiClient | None:
+    """The client of the API server, or of the kubelet, as ``pod_source`` asks; None: a file needs none.
+
+    Raises:
+        KubeError: the settings cannot be used so.
+    """
+    match settings.pod_source.method:
+        case "api":
+            url, server, ca_file = settings.k8s_api_url, API_SERVER, settings.k8s_ca_file
+            server_name, insecure = settings.k8s_access.tls_server_name, settings.k8s_access.insecure
+            why = f"insecure-skip-tls-verify of k8s_kubeconfig {settings.k8s_kubeconfig}"
+        case "kubelet":
+            url, server, ca_file = settings.kubelet_url, KUBELET, settings.kubelet_ca_file or settings.k8s_ca_file
+            server_name, insecure, why = settings.kubelet_tls_server_name, settings.kubelet_insecure, "kubelet_insecure"
+            server = server if settings.kubelet_ca_file else server._replace(ca_setting="k8s_ca_file")
+        case _:
+            return None
+    ca = Pem(ca_file) if ca_file else settings.k8s_access.ca
+    if ca is not None and not ca_file:
+        server = server._replace(ca_setting="k8s_kubeconfig")
+    if insecure and url.startswith("https:"):
+        _log.warning("%s: the certificate of %s is not verified; whoever answers there gets the token", why, url)
+    return ApiClient(
+        url,
+        credentials=open_credentials(settings, url, hide_token),
+        ca=ca,
+        client_certificate=_kubeconfig_user(settings).client_certificate,
+        tls_server_name=server_name,
+        verify=not insecure,
+        server=server,
+        idle_seconds=idle_seconds,
+    )
+
+
+def _kubeconfig_user(settings: RunSettings) -> ApiAccess:
+    """Nobody where the token is from somewhere else: a client certificate beside it would be another user's."""
+    return settings.k8s_access if settings.token_retrieval.method == "kubeconfig" else ApiAccess()
+
+
+def open_credentials(settings: RunSettings, url: str, hide_token: Callable[[str], None]) -> Credentials:
+    """Who has the token for ``url``. ``hide_token`` gets each that it has."""
+    user = _kubeconfig_user(settings)
+    retrieval = settings.token_retrieval
+    if user.token_file is not None:
+        retrieval = TokenRetrieval("file", file=user.token_file)
+    flags: list[str] = []
+    if settings.k8s_kubeconfig is not None:
+        flags = [f"--kubeconfig={settings.k8s_kubeconfig}", f"--context={settings.k8s_access.context}"]
+    return Credentials(retrieval, url, on_token=hide_token, kubeconfig_token=user.token, kubectl_flags=flags)
 
 
 def open_cgroups(settings: RunSettings) -> NodeCgroups:

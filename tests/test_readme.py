@@ -9,6 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from otel_k8s_cgroup import agent
+from otel_k8s_cgroup.check import CHECKS
 from otel_k8s_cgroup.cli import build_parser
 from otel_k8s_cgroup.metrics import ALUMET, Instrument
 from otel_k8s_cgroup.settings.model import rows
@@ -49,6 +50,12 @@ def test_the_table_of_own_metrics_has_every_row() -> None:
     own = agent.own_rows(Mock(), Mock(), Mock(), Mock())
     told = [[row.name, row.unit, row.description, ", ".join(row.attributes)] for row in own]
     assert [[name.strip("`"), unit.strip("`"), *rest] for name, unit, *rest in table("own")] == told
+
+
+def test_the_table_of_checks_has_every_row() -> None:
+    """Code (with the anchor that `check` links to), what is tried, and the way out."""
+    told = [[f'<a id="check-{check.code}"></a>`{check.code}`', check.what, check.remedy] for check in CHECKS]
+    assert table("checks") == told
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\| `otel-k8s-cgroup (\w+)", README, re.MULTILINE))

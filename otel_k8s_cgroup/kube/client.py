@@ -17,32 +17,32 @@ import requests
 from requests.auth import AuthBase
 from requests.utils import get_environ_proxies
 
-from otel_k8s_cgroup.connections import Adapter, OpenSockets, tls_context
+from otel_k8s_cgroup.connections import Adapter, OpenSockets
 from otel_k8s_cgroup.errors import ApiStatusError, ApiUnreachable, KubeError, MalformedObject
 from otel_k8s_cgroup.http_words import (
     TRANSPORT_ERRORS,
     Peer,
     Why,
     let_go,
-    quoted,
     retry_after_seconds,
     why_unreachable,
 )
 
 from .addresses import checked_url, is_loopback
 from .complaints import API_SERVER, Permission, Server, is_html, refusal
-from .files import Signature, read_bounded, signature
+from .trust import Trust
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
+    from otel_k8s_cgroup.model import ClientCertificate, Pem
+
     from .credentials import Credentials
+    from .trust import Signatures
 
 _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 64 * 1024
-_MAX_CA_BYTES = 4 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _END_SLACK_SECONDS = 1.0
 
@@ -62,12 +62,13 @@ class _Bearer(AuthBase):
 class ApiClient:
     """One API server or kubelet, asked by GET only.
 
-    ``ca_file`` is a PEM file (read again when it was replaced; None: the system's CAs). ``tls_server_name`` is what the
-    certificate must be for (None: the host of ``base_url``); ``verify`` False takes any certificate. ``server``: who is
-    asked, in messages. ``max_body_bytes`` bounds one answer, ``max_line_bytes`` one line of a stream;
+    ``ca`` is PEM (a file is read again when it was replaced; None: the system's CAs), as is ``client_certificate``
+    (None: none is shown). ``tls_server_name`` is what the certificate must be for (None: the host of ``base_url``);
+    ``verify`` False takes any certificate. ``server``: who is asked, in messages. ``max_body_bytes`` bounds one answer,
+    ``max_line_bytes`` one line of a stream;
     ``idle_seconds`` is the longest silence of the server and the longest time until an answer begins,
     ``answer_seconds`` the longest time for a whole answer, by ``clock`` and by the real one. Raises KubeError where
-    ``base_url`` is no address of an API, and where ``ca_file`` holds no certificates. Thread-safe; but an answer that
+    ``base_url`` is no address of an API, and where ``ca`` holds no certificates. Thread-safe; but an answer that
     does not begin, or does not end in time, ends what other threads wait for, too.
     """
 
@@ -76,7 +77,8 @@ class ApiClient:
         base_url: str,
         *,
         credentials: Credentials,
-        ca_file: str | None = None,
+        ca: Pem | None = None,
+        client_certificate: ClientCertificate | None = None,
         tls_server_name: str | None = None,
         verify: bool = True,
         server: Server = API_SERVER,
@@ -94,12 +96,9 @@ class ApiClient:
         self._tls = parts.scheme == "https"
         self._private = self._tls or on_this_machine
         self._credentials = credentials
-        self._ca_file = ca_file
-        self._ca_signature: Signature | None = None
-        self._ca_tried: Signature | None = None
-        """Of the file that was read last, whether it would do or not."""
+        self._trust = Trust(ca, verify=verify, client=client_certificate, server=server) if self._tls else None
+        self._trusted: Signatures = ()
         self._tls_server_name = tls_server_name
-        self._verify = verify
         self._server = server
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
@@ -108,6 +107,8 @@ class ApiClient:
         self._max_line_bytes = max_line_bytes
         self._clock = clock
         self._wall_clock = wall_clock
+        self.server_date = "", 0.0
+        """Of the last answer, as the server wrote it; and when that came, by our wall clock."""
         self._open_sockets = OpenSockets()
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -156,14 +157,8 @@ class ApiClient:
             yield self._split(self.base_url + path, self._chunks(response, needs, idle_seconds))
 
     def files_changed(self) -> bool:
-        """Whether the token's or the CA's file is another one than the one that the last request was made with."""
-        if self._credentials.file_changed():
-            return True
-        if not self._tls or self._ca_file is None:
-            return False
-        with contextlib.suppress(OSError):
-            return signature(self._ca_file) != self._ca_tried
-        return False
+        """Whether the token's or a certificate's file is another one than that of the last request."""
+        return self._credentials.file_changed() or (self._trust is not None and self._trust.files_changed())
 
     def close(self) -> None:
         """For good, and from any thread: ends what hangs (a request, a stream, a kubectl) and refuses what follows."""
@@ -242,34 +237,23 @@ class ApiClient:
                     else self._why(error, idle_seconds)
                 )
                 raise ApiUnreachable(url, why.text, why.cause) from None
+        self.server_date = response.headers.get("Date", ""), self._wall_clock()
         self._count(needs, str(response.status_code))
         _log.debug("GET %s %s: HTTP %d after %.3f s", url, dict(params), response.status_code, self._clock() - began)
         return response
 
     def _mount(self) -> None:
-        """Takes the CA anew where its file was replaced."""
+        """Takes certificates anew where their files were replaced."""
         with self._lock:
-            current: Signature | None = None
-            context: ssl.SSLContext | None = None
-            try:
-                if self._tls and self._ca_file is not None:
-                    current = self._ca_tried = signature(self._ca_file)
-                if self._adapter is not None and current == self._ca_signature:
-                    return
-                pem: str | None = None
-                if self._tls and self._ca_file is not None:
-                    content, current = read_bounded(self._ca_file, _MAX_CA_BYTES)
-                    self._ca_tried = current
-                    pem = content.decode("ascii", errors="ignore")  # names beside the certificates may be UTF-8
-                if self._tls:
-                    context = tls_context(pem, verify=self._verify)
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                raise KubeError(
-                    f"{self._server.ca_setting} {self._ca_file!r}: {quoted(reason)}; it must be a PEM file with the "
-                    f"certificate of the CA that signed that of {self._server.program}"
-                ) from error
-            stale, self._ca_signature = self._adapter, current
+            context = None
+            if self._trust is not None:
+                with contextlib.suppress(OSError):  # a file that is gone: what was read of it holds no longer
+                    if self._adapter is not None and self._trust.signatures() == self._trusted:
+                        return
+                context, self._trusted = self._trust.read()
+            elif self._adapter is not None:
+                return
+            stale = self._adapter
             self._adapter = Adapter(context, self._open_sockets, server_name=self._tls_server_name)
             for prefix in ("https://", "http://"):
                 self._session.mount(prefix, self._adapter)
@@ -322,7 +306,7 @@ class ApiClient:
         peer = Peer(
             setting=server.setting,
             program=server.program,
-            ca=f"{server.ca_setting} {self._ca_file!r}" if self._ca_file is not None else "the system's CAs",
+            ca=self._trust.ca_name if self._trust is not None else "",
             ca_remedy=server.ca_remedy,
             name_remedy=server.name_remedy,
         )

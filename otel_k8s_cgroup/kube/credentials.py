@@ -28,7 +28,7 @@ from .addresses import is_plain_loopback
 from .files import Signature, read_bounded, signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from otel_k8s_cgroup.model import TokenRetrieval
 
@@ -69,6 +69,7 @@ class Credentials:
 
     ``environ`` is kubectl's environment; its PATH is where kubectl is looked for. ``clock`` is wall-clock seconds.
     ``on_token`` is called with each token that was had, before it is used: no message may show it.
+    ``kubeconfig_token`` is that of the method "kubeconfig"; None: its user has none. ``kubectl_flags`` are kubectl's.
     Thread-safe. Raises TokenError on a service account or namespace that is no Kubernetes name.
     """
 
@@ -81,7 +82,11 @@ class Credentials:
         clock: Callable[[], float] = time.time,
         kubectl_timeout_seconds: float = 15.0,
         on_token: Callable[[str], None] = lambda _token: None,
+        kubeconfig_token: str | None = None,
+        kubectl_flags: Sequence[str] = (),
     ) -> None:
+        self._kubeconfig_token = kubeconfig_token
+        self._kubectl_flags = kubectl_flags
         self._on_token = on_token
         self._retrieval = retrieval
         self.none_will_do = is_plain_loopback(api_url)
@@ -143,7 +148,14 @@ class Credentials:
     @property
     def _goes_without(self) -> bool:
         """A ``kubectl proxy`` has credentials of its own, which a token would override."""
-        return self._retrieval.method == "none" or (self._retrieval.method == "auto" and self.none_will_do)
+        match self._retrieval.method:
+            case "none":
+                return True
+            case "kubeconfig":
+                return self._kubeconfig_token is None
+            case "auto":
+                return self.none_will_do
+        return False
 
     def _check_names(self) -> None:
         for what, name, rule in (
@@ -173,6 +185,7 @@ class Credentials:
             return _Held(None, f"token_retrieval {method!r}" + (" over http to this machine" * (method == "auto")))
         ways = {
             "file": (self._from_file,),
+            "kubeconfig": (self._from_kubeconfig,),
             "kubectl": (self._from_kubectl,),
             "auto": (self._from_file, self._from_kubectl),
         }[method]
@@ -208,13 +221,17 @@ class Credentials:
             raise _NoToken(f"token file {path!r}: {error.strerror}{hint}") from error
         return _Held(_checked(content, f"token file {path!r}"), f"token file {path!r}", signature=self._tried)
 
+    def _from_kubeconfig(self) -> _Held:
+        where = "the token in k8s_kubeconfig"
+        return _Held(_checked((self._kubeconfig_token or "").encode(), where), where)
+
     def _from_kubectl(self) -> _Held:
         account, namespace = self._retrieval.service_account, self._retrieval.namespace
         command = f"kubectl create token {account} -n {namespace}"
         kubectl = shutil.which("kubectl", path=self._environ.get("PATH", os.defpath))
         if kubectl is None:
             raise _NoToken("kubectl is not on PATH: install it, or choose another token_retrieval")
-        output = self._run([kubectl, "create", "token", account, "-n", namespace], command)
+        output = self._run([kubectl, *self._kubectl_flags, "create", "token", account, "-n", namespace], command)
         token = _checked(output, f"the output of `{command}`")
         now = self._clock()
         life = token_life_seconds(token, now)
@@ -262,21 +279,29 @@ def token_life_seconds(token: str, now: float) -> float | None:
 
     ``exp`` less ``iat``, both by the API server's clock, so that it does not matter how far off ours is.
     """
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        payload = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
-        claims = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(claims, dict):
-        return None
+    claims = _claims(token)
     expiry, issued = _numeric_date(claims.get("exp")), _numeric_date(claims.get("iat"))
     if expiry is None:
         return None
     life = expiry - (now if issued is None else issued)
     return life if life > 0 else None
+
+
+def token_expiry(token: str) -> float | None:
+    """When a JWT expires, in seconds since 1970 by the clock of who issued it; None where it does not say."""
+    return _numeric_date(_claims(token).get("exp"))
+
+
+def _claims(token: str) -> dict[str, object]:
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        payload = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+        claims = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _numeric_date(claim: object) -> float | None:

@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 _LARGEST_BYTES = 1 << 20
 
 # Alumet's own keys, of no use here: of its agent, of every plugin, of its k8s plugin, of its opentelemetry plugin.
-_AGENT_KEYS = frozenset({"max_update_interval", "source_channel_size"})
+AGENT_KEYS = frozenset({"max_update_interval", "source_channel_size"})
 _PLUGIN_KEYS = frozenset({"enable", "enabled"})
-_K8S_KEYS = _PLUGIN_KEYS | {"disable_sources", "annotate_foreign_measurements", "annotate_containers"}
-_OPENTELEMETRY_KEYS = {
+K8S_KEYS = _PLUGIN_KEYS | {"disable_sources", "annotate_foreign_measurements", "annotate_containers"}
+OPENTELEMETRY_KEYS = {
     "collector_host": "otlp_endpoint",
     "prefix": "metric_prefix",
     "suffix": "metric_suffix",
     "add_attributes_to_labels": "point_attributes",
 }
-_OPENTELEMETRY_PASSED_OVER = _PLUGIN_KEYS | {"use_unit_display_name"}
+OPENTELEMETRY_PASSED_OVER = _PLUGIN_KEYS | {"use_unit_display_name"}
 
 
 def read_file(path: str, environ: Mapping[str, str], keys: Collection[str]) -> dict[str, Given]:
@@ -117,7 +117,7 @@ def _entries(path: str, document: dict[str, object], keys: Collection[str]) -> I
     for key, value in document.items():
         if key in keys:
             yield key, Given(value, where)
-        elif is_alumets and (key in _AGENT_KEYS or isinstance(value, dict)):
+        elif is_alumets and (key in AGENT_KEYS or isinstance(value, dict)):
             yield f"[{key}]" if isinstance(value, dict) else key
         else:
             # A table is nearest to a table: [plugin.k8s] means [plugins.k8s].
@@ -141,7 +141,7 @@ def _k8s(where: str, table: dict[str, object], keys: Collection[str]) -> Iterato
             wanted = "false" if key == "disable_sources" else "true"
             allowed = f"{wanted} (to measure nothing, do not run the exporter: it does nothing else)"
             yield refusal(f"plugins.k8s.{key}", Given(value, where), allowed)
-        elif key in _K8S_KEYS:
+        elif key in K8S_KEYS:
             yield f"[plugins.k8s] {key}"
         else:
             yield unknown(key, where, keys)
@@ -161,13 +161,13 @@ def _opentelemetry(where: str, table: dict[str, object]) -> Iterator[_Entry]:
         yield "[plugins.opentelemetry]"
         return
     for key, value in table.items():
-        if key in _OPENTELEMETRY_PASSED_OVER or (key == "add_attributes_to_labels" and value is True):
+        if key in OPENTELEMETRY_PASSED_OVER or (key == "add_attributes_to_labels" and value is True):
             yield f"[plugins.opentelemetry] {key}"  # true: as we do anyway
-        elif key in _OPENTELEMETRY_KEYS:
+        elif key in OPENTELEMETRY_KEYS:
             host = CollectorHost(value) if key == "collector_host" and isinstance(value, str) else value
-            yield _OPENTELEMETRY_KEYS[key], Given(host, f"{where} {key}")
+            yield OPENTELEMETRY_KEYS[key], Given(host, f"{where} {key}")
         else:
-            yield unknown(key, where, {*_OPENTELEMETRY_KEYS, *_OPENTELEMETRY_PASSED_OVER})
+            yield unknown(key, where, {*OPENTELEMETRY_KEYS, *OPENTELEMETRY_PASSED_OVER})
 
 
 # --- ${NAME} --------------------------------------------------------------------------------------------------------

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_settings import PydanticBaseSettingsSource
 
+from otel_k8s_cgroup.errors import SettingsError
+from otel_k8s_cgroup.settings import values
 from otel_k8s_cgroup.settings.file import read_file
-from otel_k8s_cgroup.settings.given import Given, joined, refusal, unknown
+from otel_k8s_cgroup.settings.given import Given, joined, one_line, refusal, unknown
 from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, rows
 from otel_k8s_cgroup.settings.otlp import from_environment
 from otel_k8s_cgroup.settings.standard import (
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-    from otel_k8s_cgroup.errors import SettingsError
+    from otel_k8s_cgroup.model import ApiAccess
 
 _ENVIRONMENT_PREFIX = "OTEL_K8S_CGROUP_"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -77,6 +81,7 @@ def load(
     warn_of_misspelt(environ)
     places = (
         *(_Place(_always(found)) for found in fixed),
+        _Place(_kubeconfig),
         _Place(lambda found: _defaults(found, environ, hostname, service_account_dir)),
         _Place(lambda _found: _standard(environ)),
     )
@@ -94,6 +99,39 @@ def _refusals(error: ValidationError) -> Sequence[SettingsError]:
         for item in items
         if item["input"].where != DEFAULT
     ]
+
+
+def _kubeconfig(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the kubeconfig says, for the settings that nothing before it gives. Raises SettingsError."""
+    given = found.get("k8s_kubeconfig")
+    if given is None or not isinstance(given.value, str) or not given.value.strip():
+        return {}
+    from otel_k8s_cgroup.settings.kubeconfig import Kubeconfig  # noqa: PLC0415 YAML takes a while
+
+    wanted = found.get("k8s_context")
+    token_retrieval = found.get("token_retrieval", Given("kubeconfig", DEFAULT))
+    try:
+        path = values.optional_home_path(given.value) or ""
+        config = Kubeconfig(path, str(wanted.value) if wanted is not None and wanted.value else None)
+        where = f"kubeconfig {one_line(path)}, cluster {one_line(config.cluster_name)}"
+        access = config.access(with_user=token_retrieval.value == "kubeconfig")
+        if "k8s_ca_file" in found:
+            access = replace(access, ca=None, insecure=False)
+        return {
+            "k8s_api_url": Given(config.server, where),
+            "k8s_ca_file": Given(config.ca_file or "", where + _ca_source(access)),
+            "token_retrieval": token_retrieval,
+            "k8s_access": access,
+        }
+    except ValueError as why:
+        raise SettingsError("k8s_kubeconfig", f"{one_line(given.value)} ({given.where}): {why}") from None
+
+
+def _ca_source(access: ApiAccess) -> str:
+    """Why no file is named, where none is."""
+    if access.insecure:
+        return ": insecure-skip-tls-verify"
+    return ": certificate-authority-data" if access.ca is not None else ""
 
 
 def _flag(key: str) -> str:
@@ -162,13 +200,16 @@ def _defaults(
 # --- flags ----------------------------------------------------------------------------------------------------------
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting: ``--k8s-node`` for ``k8s_node``. A boolean's ``--x`` alone means true."""
+def add_flags(parser: argparse.ArgumentParser, bare: Mapping[str, object] = MappingProxyType({})) -> None:
+    """A flag for every setting: ``--k8s-node`` for ``k8s_node``. A boolean's ``--x`` alone means true; of the keys in
+    ``bare``, what that has for it.
+    """
     group = parser.add_argument_group(
         "settings", f"each also as environment variable {_ENVIRONMENT_PREFIX}K8S_NODE, … and in the configuration file"
     )
     for key, field in rows().items():
-        extra: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        alone = bare.get(key, "true" if field.annotation is bool else None)
+        extra: dict[str, Any] = {} if alone is None else {"nargs": "?", "const": alone}
         meaning = (field.description or "").replace("%", "%%")
         group.add_argument(_flag(key), dest=key, metavar="VALUE", help=meaning, **extra)
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from otel_k8s_cgroup.model import (
     SERVICE_NAME,
+    ApiAccess,
     Choice,
     OtlpTarget,
     PodAttribute,
@@ -74,9 +75,16 @@ class Settings(BaseSettings):
         "the service account's ca.crt if there, else the system's",
     )
     token_retrieval: Annotated[TokenRetrieval, _by(values.token_retrieval)] = _row(
-        'how the API\'s token is had: auto, file, kubectl, none, { file = "path" } or '
+        'how the API\'s token is had: auto, file, kubeconfig, kubectl, none, { file = "path" } or '
         '{ kubectl = { service_account = "name", namespace = "name" } }',
         "auto",
+        "kubeconfig with k8s_kubeconfig, else auto",
+    )
+    k8s_kubeconfig: Annotated[str | None, _by(values.optional_home_path)] = _row(
+        "kubeconfig that has the API's URL, its CA and the user to ask as, for what no other setting says", ""
+    )
+    k8s_context: Annotated[str | None, _by(_optional(values.text))] = _row(
+        "context of k8s_kubeconfig", "", "its current-context"
     )
     poll_interval: Annotated[timedelta, _by(values.duration(timedelta(milliseconds=10), LONGEST))] = _row(
         "time between two readings, such as 500ms or 1m30s", POLL_INTERVAL
@@ -160,6 +168,9 @@ class Settings(BaseSettings):
     state_file: Annotated[str | None, _by(values.optional_path)] = _row(
         "file that remembers what was delivered over a restart", ""
     )
+    health_listen: Annotated[str | None, _by(values.listen_address)] = _row(
+        "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
+    )
     otlp_endpoint: Annotated[str | None, _by(_optional(values.text))] = _row(
         "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so",
         "",
@@ -191,6 +202,9 @@ class Settings(BaseSettings):
     """Every key, in the order above, and where its value is from: ``"flag --k8s-node"``, ``"environment NODE_NAME"``,
     ``"file /etc/x.toml"``, ``"default"``, …"""
 
+    k8s_access: Annotated[ApiAccess, SkipValidation] = Field(default=ApiAccess(), repr=False)
+    """What ``k8s_kubeconfig`` says beside the settings."""
+
     sdk_disabled: Annotated[bool, SkipValidation] = False
     service_name: Annotated[str, SkipValidation] = SERVICE_NAME
     resource_attributes: Annotated[tuple[tuple[str, str], ...], SkipValidation] = ()
@@ -200,6 +214,10 @@ class Settings(BaseSettings):
         not among them.
         """
         super().__init__(_build_sources=(places, {}))
+
+    def value(self, key: str) -> object:
+        """Of the setting ``key``, as the table of settings names it."""
+        return getattr(self, _FIELD_OF_KEY.get(key, key))
 
     @property
     def otlp(self) -> OtlpTarget:
@@ -259,6 +277,11 @@ class Settings(BaseSettings):
                 given = Given("", self.sources[other])
                 allowed = f"a file, since {key} is set ({self.sources[key]}) and the two go together"
                 problems.append(refusal(other, given, allowed))
+        for key in ("k8s_context", "token_retrieval"):
+            needs = self.k8s_context if key == "k8s_context" else self.token_retrieval.method == "kubeconfig"
+            if needs and self.k8s_kubeconfig is None:
+                given = Given("kubeconfig" if key == "token_retrieval" else self.k8s_context, self.sources[key])
+                problems.append(refusal(key, given, "that only together with k8s_kubeconfig, which is not set"))
         try:
             _ = self.otlp
         except ValueError as allowed_endpoint:
@@ -270,7 +293,11 @@ class Settings(BaseSettings):
 
 
 # What the settings also have: no keys of a user's.
-_NO_ROWS = frozenset({"sources", "sdk_disabled", "service_name", "resource_attributes"})
+_NO_ROWS = frozenset({"sources", "k8s_access", "sdk_disabled", "service_name", "resource_attributes"})
+
+
+# A model has a `schema` of its own.
+_FIELD_OF_KEY = {field.alias: name for name, field in Settings.model_fields.items() if field.alias}
 
 
 def rows() -> dict[str, FieldInfo]:

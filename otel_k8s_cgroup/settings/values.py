@@ -6,11 +6,14 @@ value was found, and makes the whole line of them (`given.refusal`).
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import stat
 import tomllib
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -37,6 +40,8 @@ _NS_PER_UNIT = {
     )
     for name in names.split()
 }
+
+DURATION_UNITS = tuple(_NS_PER_UNIT)
 
 _BYTES_PER_UNIT = {
     "": 1,
@@ -153,6 +158,12 @@ def optional_path(value: object) -> str | None:
     return None if value is None or value == "" else path(value)
 
 
+def optional_home_path(value: object) -> str | None:
+    """As `optional_path`; ``~`` is the home directory."""
+    found = optional_path(value)
+    return None if found is None else str(Path(found).expanduser())
+
+
 def optional_file(value: object) -> str | None:
     """The path of a file that can be read now, or nothing, which is also written ``""``."""
     found = optional_path(value)
@@ -196,9 +207,9 @@ tls_name = name(
 
 
 def token_retrieval(value: object) -> TokenRetrieval:
-    """``"auto"``, ``"file"``, ``"kubectl"``, ``"none"``, ``{ file = … }`` or ``{ kubectl = { … } }``."""
+    """A word, ``{ file = … }`` or ``{ kubectl = { … } }``."""
     match inline(value):
-        case "auto" | "file" | "kubectl" | "none" as method:
+        case "auto" | "file" | "kubeconfig" | "kubectl" | "none" as method:
             return TokenRetrieval(method)
         case {"file": str(file), **others} if not others and file:
             return TokenRetrieval("file", file=path(file))
@@ -207,7 +218,7 @@ def token_retrieval(value: object) -> TokenRetrieval:
             if _matches(_SUBDOMAIN, found.service_account) and _matches(_LABEL, found.namespace):
                 return found
     raise ValueError(
-        '"auto", "file", "kubectl", "none", { file = "path" } or '
+        '"auto", "file", "kubeconfig", "kubectl", "none", { file = "path" } or '
         '{ kubectl = { service_account = "alumet-reader", namespace = "alumet" } }'
     )
 
@@ -224,6 +235,23 @@ def pod_source(value: object) -> PodSource:
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def listen_address(value: object) -> str | None:
+    """``host:port`` with an IP address, ``localhost:port`` or a port alone, which is on loopback; nothing is ``""``."""
+    text = value.strip() if isinstance(value, str) else "?"
+    if not text:
+        return None
+    host, sign, port = text.rpartition(":")
+    host = "127.0.0.1" if not sign or host == "localhost" else host
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    with suppress(ValueError):
+        version = ipaddress.ip_address(bare).version
+        if (version == 6) == (bare != host) and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
+            return f"{host}:{int(port)}"
+    raise ValueError(
+        '"127.0.0.1:8081" or "8081" for this machine alone, "0.0.0.0:8081" or "[::]:8081" for all, "" for none'
+    )
 
 
 # --- URLs and headers -----------------------------------------------------------------------------------------------

@@ -136,6 +136,11 @@ def test_a_file_of_kubectl(cluster: Cluster, observer: Observer, tmp_path: Path)
     agrees(cluster, observer, {"--pod-source": f'{{ file = "{file}" }}'})
 
 
-def test_a_kubeconfig() -> None:
-    """The setting `k8s_kubeconfig`, once there is one."""
-    pytest.skip("the exporter reads no kubeconfig yet")
+@pytest.mark.parametrize("credentials", ["certificate", "token"])
+def test_a_kubeconfig(cluster: Cluster, observer: Observer, credentials: str, tmp_path: Path) -> None:
+    """The admin's own, with its client certificate, and one with a token of an account that may read pods."""
+    kubeconfig = ADMIN_KUBECONFIG
+    if credentials == "token":
+        kubeconfig = tmp_path / "kubeconfig"
+        write_token_kubeconfig(kubeconfig, cluster.token(ACCOUNT, NAMESPACE))
+    agrees(cluster, observer, {"--k8s-kubeconfig": str(kubeconfig)})

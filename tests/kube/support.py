@@ -14,7 +14,7 @@ import pytest
 from otel_k8s_cgroup.errors import KubeError
 from otel_k8s_cgroup.kube import LIST, PODS, ApiClient, Credentials, PodWatcher
 from otel_k8s_cgroup.kube.pages import split_pods
-from otel_k8s_cgroup.model import TokenRetrieval
+from otel_k8s_cgroup.model import Pem, TokenRetrieval
 from tests.fakes.kube_api import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -81,10 +81,11 @@ def jwt(**claims: object) -> str:
     return f"{part({'alg': 'RS256'})}.{part(claims)}.{base64.urlsafe_b64encode(b'no signature').decode().rstrip('=')}"
 
 
-def client(url: str, *, token_file: Path | None = None, **settings: Any) -> ApiClient:
-    """With the token in ``token_file``, or with none."""
+def client(url: str, *, token_file: Path | None = None, ca_file: str | None = None, **settings: Any) -> ApiClient:
+    """With the token in ``token_file``, or with none; with the CA in ``ca_file``, or the system's."""
     retrieval = TokenRetrieval("file", file=str(token_file)) if token_file is not None else TokenRetrieval("none")
-    return ApiClient(url, credentials=Credentials(retrieval, url), **settings)
+    ca = None if ca_file is None else Pem(ca_file)
+    return ApiClient(url, credentials=Credentials(retrieval, url), ca=ca, **settings)
 
 
 def server_tls(ca: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:

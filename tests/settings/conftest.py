@@ -85,7 +85,11 @@ def refused(read: Read) -> Refused:
 
 @pytest.fixture
 def pem(tmp_path: Path) -> str:
-    """A file that a certificate may be in."""
+    """A file that a certificate may be in, and a kubeconfig: nothing more is asked of either where it is only named."""
     file = tmp_path / "some.pem"
-    file.write_text("-----BEGIN CERTIFICATE-----\n")
+    file.write_text(
+        "# -----BEGIN CERTIFICATE-----\n"
+        "{clusters: [{name: c, cluster: {server: 'https://10.0.0.1:6443'}}], current-context: a,\n"
+        " contexts: [{name: a, context: {cluster: c}}, {name: b, context: {cluster: c}}]}\n"
+    )
     return str(file)

@@ -12,12 +12,14 @@ import pytest
 if TYPE_CHECKING:
     from .conftest import Read, Refused
 
-# Two ways to write each setting; PEM stands for a file that is there.
+# Two ways to write each setting; PEM stands for a file that is there, and may be a kubeconfig.
 SAMPLES = {
     "k8s_node": ("node-1", "node-2.example.com"),
     "k8s_api_url": ("https://10.0.0.1:6443", "https://[fd00::1]:443"),
     "k8s_ca_file": ("PEM", "/dev/null"),
     "token_retrieval": ("none", '{ kubectl = { service_account = "a", namespace = "b" } }'),
+    "k8s_kubeconfig": ("PEM", "PEM"),
+    "k8s_context": ("a", "b"),
     "poll_interval": ("500ms", "1m30s"),
     "export_interval": ("6s", "1h"),
     "schema": ("alumet", "ALUMET"),
@@ -42,6 +44,7 @@ SAMPLES = {
     "metric_suffix": ("_alumet", "-x"),
     "queue_bytes": ("64KiB", "1000000"),
     "state_file": ("/state/a.json", "/state/b.json"),
+    "health_listen": ("127.0.0.1:8081", "[::]:8081"),
     "otlp_endpoint": ("http://a:4317", "https://b:4317"),
     "otlp_protocol": ("grpc", "http/protobuf"),
     "otlp_headers": ("a=b", "c=d,e=f"),
@@ -53,7 +56,11 @@ SAMPLES = {
     "otlp_insecure": ("true", "false"),
 }
 # What another setting has to be for these to be right.
-NEEDS = {"otlp_client_key": "otlp_client_certificate", "otlp_client_certificate": "otlp_client_key"}
+NEEDS = {
+    "k8s_context": "k8s_kubeconfig",
+    "otlp_client_key": "otlp_client_certificate",
+    "otlp_client_certificate": "otlp_client_key",
+}
 
 
 def attribute(settings: object, key: str) -> object:

@@ -1,0 +1,101 @@
+"""What the checks of one round share."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from otel_k8s_cgroup import sources
+from otel_k8s_cgroup.check.model import Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otel_k8s_cgroup.cgroup import NodeCgroups
+    from otel_k8s_cgroup.kube import ApiClient
+    from otel_k8s_cgroup.model import Pod, RunSettings
+
+IDLE_SECONDS = 10.0
+"""The longest silence of whom a check asks."""
+
+
+class Bench:
+    """What the checks of one round share: settings, and what earlier checks have opened and found.
+
+    Args:
+        settings: those of `run`; None: they cannot be read, for ``problem``.
+        origins: of each setting, where it is from.
+        warnings: what was said while they were read.
+        hide_token: gets each token that is had.
+        before_install: whether this is no node.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings | None,
+        *,
+        origins: Mapping[str, str],
+        warnings: Sequence[str] = (),
+        problem: str = "",
+        hide_token: Callable[[str], None] = lambda _token: None,
+        before_install: bool = False,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self.origins = origins
+        self.warnings = warnings
+        self.problem = problem
+        self.before_install = before_install
+        self.wall_clock = wall_clock
+        self._hide_token = hide_token
+        self._client: ApiClient | None = None
+        self._cgroups: NodeCgroups | None = None
+        self.pods: tuple[Pod, ...] = ()
+        self.cgroup_uids: frozenset[str] = frozenset()
+
+    @property
+    def settings(self) -> RunSettings:
+        """Raises Skipped where there are none."""
+        if self._settings is None:
+            raise Skipped("the settings cannot be read")
+        return self._settings
+
+    @property
+    def client(self) -> ApiClient:
+        """Of the API server or the kubelet. Raises Skipped where a file has the pods, and KubeError."""
+        if self._client is None:
+            client = sources.open_client(self.settings, self._hide_token, idle_seconds=IDLE_SECONDS)
+            if client is None:
+                raise Skipped("pod_source is a file: nobody is asked")
+            self._client = client
+        return self._client
+
+    @property
+    def cgroups(self) -> NodeCgroups:
+        """The node's. Raises Skipped before an installation."""
+        if self.before_install:
+            raise Skipped("--pre is for a machine that is no node")
+        if self._cgroups is None:
+            self._cgroups = sources.open_cgroups(self.settings)
+        return self._cgroups
+
+    def token(self) -> tuple[str | None, str]:
+        """The token and where it is from. Raises TokenError."""
+        _ = self.client
+        url = self._server_url()
+        credentials = sources.open_credentials(self.settings, url, self._hide_token)
+        try:
+            return credentials.token(), credentials.origin
+        finally:
+            credentials.close()
+
+    def _server_url(self) -> str:
+        settings = self.settings
+        return settings.kubelet_url if settings.pod_source.method == "kubelet" else settings.k8s_api_url
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        if self._cgroups is not None:
+            self._cgroups.close()

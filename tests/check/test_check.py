@@ -1,0 +1,437 @@
+"""``check``: a world in which all is well, and a fault a test, each found by its code with the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+import yaml
+
+from otel_k8s_cgroup.check import CHECKS, Bench, Result, Status, run_checks
+from otel_k8s_cgroup.check.model import Skipped
+from otel_k8s_cgroup.check.probes import clock
+from otel_k8s_cgroup.settings import load
+from tests.fakes.faulty_otlp import FaultyServer, free_port
+from tests.fakes.kube_api import KubeApi, failing, pod
+from tests.fakes.otlp_receiver import Answer, OtlpReceiver
+from tests.kube.support import SECRET, jwt, server_tls
+from tests.programs import clean_environ, started
+from tests.test_cli import POD_DIRECTORY, UID
+from tests.test_cli import node as node  # noqa: PLC0414 a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.fakes.kube_api import Exchange
+    from tests.fakes.otlp_receiver import Received
+
+
+@dataclass
+class World:
+    """A node, its API and a receiver; ``flags`` are those that fit them."""
+
+    root: Path
+    api: KubeApi
+    receiver: OtlpReceiver
+    flags: dict[str, object]
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def results(self, *, before_install: bool = False) -> dict[str, Result]:
+        """What comes of each check, by its code."""
+        settings = load(flags=self.flags, environ=self.environ, config_file=None, service_account_dir=self.root)
+        bench = Bench(settings.plain(), origins=settings.sources, before_install=before_install)
+        with contextlib.closing(bench):
+            return {result.check.code: result for result in run_checks(bench)}
+
+    def fault(self, code: str, status: Status = Status.FAILED) -> Result:
+        """The one thing that is wrong."""
+        results = self.results()
+        wrong = {key: each for key, each in results.items() if each.status in (Status.FAILED, Status.WARNING)}
+        assert list(wrong) == [code], wrong
+        assert wrong[code].status is status
+        assert wrong[code].remedy
+        assert SECRET not in wrong[code].evidence
+        return wrong[code]
+
+    def program(self, *arguments: str) -> tuple[int, str]:
+        """The command itself: its exit code and what it prints."""
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in self.flags.items()]
+        argv = [sys.executable, "-m", "otel_k8s_cgroup", "check", *words, *arguments]
+        with started(argv, clean_environ(**self.environ)) as program:
+            return program.wait(60), program.output
+
+
+@pytest.fixture
+def world(node: Path, tmp_path: Path) -> Iterator[World]:
+    token = tmp_path / "token"
+    token.write_text(SECRET)
+    with KubeApi(token=SECRET) as api, OtlpReceiver("grpc") as receiver:
+        api.add(pod("cart", uid=UID))
+        flags: dict[str, object] = {
+            "k8s_node": "node-1",
+            "k8s_api_url": api.url,
+            "token_retrieval": f'{{ file = "{token}" }}',
+            "cgroup_root": str(node),
+            "otlp_endpoint": receiver.endpoint,
+        }
+        yield World(node, api, receiver, flags)
+
+
+def test_all_is_well(world: World) -> None:
+    """Nothing fails, nothing is doubted, and what is skipped says why."""
+    results = world.results()
+    assert list(results) == [check.code for check in CHECKS]
+    assert {each.status for each in results.values()} == {Status.OK, Status.SKIPPED}
+    skipped = {code for code, each in results.items() if each.status is Status.SKIPPED}
+    assert skipped == {"api-verified", "otlp-private", "state-file", "exporter-ready"}
+    assert all(results[code].evidence for code in results)
+    (request,) = world.receiver.messages
+    assert len(request.resource_metrics) == 0
+    assert "watch" in [each.verb for each in world.api.requests]
+
+
+# --- the three scenes of the issue, by the command itself ---
+
+
+def test_a_token_that_lacks_watch(world: World) -> None:
+    """Named with the verb, the resource, and what to bind."""
+    world.api.always("watch", failing(403, 'pods is forbidden: User "x" cannot watch resource "pods"'))
+    code, output = world.program()
+    assert code == 1
+    line, remedy = output.splitlines()[output.splitlines().index("api") :][4:6]
+    assert "× pods can be watched" in line
+    assert 'cannot watch resource "pods"' in line
+    assert "Grant the verb 'watch' on 'pods' by a ClusterRole and its binding." in remedy
+    assert "README.md#check-api-watch" in remedy
+    assert SECRET not in output
+
+
+def test_a_mount_that_is_missing(world: World, tmp_path: Path) -> None:
+    """An empty directory is no cgroup root; pods and cgroups are then not compared."""
+    (tmp_path / "empty").mkdir()
+    world.flags["cgroup_root"] = str(tmp_path / "empty")
+    code, output = world.program()
+    assert code == 1
+    assert "× a cgroup hierarchy is there" in output
+    assert "Mount the host's /sys/fs/cgroup into the pod (hostPath, read-only)" in output
+    assert "– they can be read: skipped: it needs cgroup-pods" in output
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_an_endpoint_without_a_scheme(world: World, protocol: str) -> None:
+    """gRPC would try TLS at a port that speaks none; over HTTP it is no URL. Both say http://."""
+    world.flags |= {"otlp_endpoint": f"127.0.0.1:{world.receiver.port}", "otlp_protocol": protocol}
+    code, output = world.program()
+    assert code == 1
+    (line,) = [line for line in output.splitlines() if "×" in line]
+    assert "otlp_endpoint" in line
+    assert "http://" in line
+
+
+# --- every other fault ---
+
+
+def test_wrong_settings_are_a_result(world: World) -> None:
+    """Exit code 1, each key in a line, all else skipped."""
+    world.flags |= {"poll_interval": "5", "log_level": "loud"}
+    code, output = world.program("--json")
+    assert code == 1
+    checks = {each["code"]: each for each in json.loads(output)["checks"]}
+    assert checks["settings-valid"]["status"] == "failed"
+    assert "poll_interval" in checks["settings-valid"]["evidence"]
+    assert "log_level" in checks["settings-valid"]["evidence"]
+    assert {each["status"] for code, each in checks.items() if code != "settings-valid"} == {"skipped"}
+
+
+def test_a_variable_without_an_effect(world: World) -> None:
+    """What `run` would warn of is a doubt here."""
+    world.environ["OTEL_EXPORTER_OTLP_ENDPIONT"] = "http://x"
+    code, output = world.program()
+    assert code == 0
+    assert "‼ each setting has an effect" in output
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in output
+
+
+def test_a_switched_off_exporter(world: World) -> None:
+    """OTEL_SDK_DISABLED."""
+    world.environ["OTEL_SDK_DISABLED"] = "true"
+    assert "OTEL_SDK_DISABLED" in world.fault("settings-effect", Status.WARNING).evidence
+
+
+def test_a_controller_that_is_off(world: World) -> None:
+    """Its figures are absent, and the rest is there."""
+    (world.root / "cgroup.controllers").write_text("cpu pids\n")
+    assert "memory" in world.fault("cgroup-controllers", Status.WARNING).evidence
+
+
+def test_no_pods_cgroup(world: World) -> None:
+    """A root of a machine that is no node, or of the container itself."""
+    shutil.rmtree(world.root / POD_DIRECTORY)
+    found = world.fault("cgroup-pods")
+    assert str(world.root) in found.evidence
+    assert "hostPath" in found.remedy
+
+
+def test_figures_that_cannot_be_read(world: World) -> None:
+    """The first of them is named, with the user that tried."""
+    (world.root / POD_DIRECTORY / "memory.current").unlink()
+    (world.root / POD_DIRECTORY / "memory.current").mkdir()
+    found = world.fault("cgroup-readable")
+    assert "memory.current" in found.evidence
+    assert f"user {os.getuid()}" in found.evidence
+
+
+def test_no_token(world: World, tmp_path: Path) -> None:
+    """What is asked with it is skipped."""
+    (tmp_path / "token").unlink()
+    assert "No such file" in world.fault("token").evidence
+
+
+def test_an_expired_token(world: World, tmp_path: Path) -> None:
+    """By its own words, before anybody is asked."""
+    (tmp_path / "token").write_text(jwt(exp=1000, iat=1))
+    assert "expired" in world.fault("token").evidence
+
+
+def test_a_token_that_is_not_taken(world: World) -> None:
+    """Where it is from."""
+    world.api.token = "another"
+    results = world.results()
+    assert results["api-list"].status is Status.FAILED
+    assert "token file" in results["api-list"].evidence
+
+
+def test_an_api_that_is_not_there(world: World) -> None:
+    """The setting that says where it is."""
+    world.flags["k8s_api_url"] = f"http://127.0.0.1:{free_port()}"
+    found = world.fault("api-reachable")
+    assert "connection refused" in found.evidence
+    assert "k8s_api_url" in found.remedy
+
+
+def test_an_api_with_another_ca(world: World, tmp_path: Path) -> None:
+    """And with the right one it is verified."""
+    ca, other = trustme.CA(), trustme.CA()
+    for name, each in (("ca", ca), ("other", other)):
+        each.cert_pem.write_to_path(str(tmp_path / name))
+    with KubeApi(tls=server_tls(ca), token=SECRET) as api:
+        api.add(pod("cart", uid=UID))
+        world.flags |= {"k8s_api_url": api.url, "k8s_ca_file": str(tmp_path / "other")}
+        assert "not signed by a CA we trust" in world.fault("api-reachable").evidence
+        world.flags["k8s_ca_file"] = str(tmp_path / "ca")
+        assert world.results()["api-verified"].status is Status.OK
+
+
+def test_a_list_that_is_denied(world: World) -> None:
+    """The verb and the resource."""
+    world.api.always("list", failing(403, "pods is forbidden"))
+    assert "'list' on 'pods'" in world.fault("api-list").remedy
+
+
+def test_a_node_that_the_api_does_not_know(world: World) -> None:
+    """Its pods are nobody's: the name is what is wrong."""
+    world.flags["k8s_node"] = "node-2"
+    results = world.results()
+    assert results["node-known"].status is Status.FAILED
+    assert "'node-2'" in results["node-known"].evidence
+    assert "k8s_node" in results["node-known"].remedy
+
+
+def test_a_host_name_inside_a_pod(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it is mostly the pod's."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    del world.flags["k8s_node"]
+    found = world.results()["node-name"]
+    assert (found.status, "NODE_NAME" in found.remedy) == (Status.WARNING, True)
+
+
+def test_a_pod_without_a_cgroup(world: World) -> None:
+    """Named; a cgroup without a pod, too."""
+    world.api.add(pod("lonely", uid="00000000-0000-0000-0000-000000000001"))
+    assert "default/lonely" in world.fault("pods-cgroups", Status.WARNING).evidence
+    world.api.delete("cart")
+    found = world.fault("pods-cgroups")
+    assert "k8s_node" in found.evidence
+
+
+def test_a_cgroup_without_a_pod(world: World) -> None:
+    """As of another node on the same machine."""
+    other = "11111111-9bb2-4b9c-8ce2-7868eb91e665"
+    shutil.copytree(world.root / POD_DIRECTORY, world.root / POD_DIRECTORY.replace("d75d892c", "11111111"))
+    assert other in world.fault("pods-cgroups", Status.WARNING).evidence
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"otlp_endpoint": "http://127.0.0.1:9"}, "does the OTLP receiver run there?"),
+        ({"otlp_endpoint": "http://no-such-host.invalid:4317"}, "does not resolve"),
+        ({"otlp_protocol": "http/protobuf", "otlp_timeout": "2s"}, "otlp_protocol"),
+    ],
+)
+def test_a_receiver_that_is_not_there(world: World, flags: dict[str, object], words: str) -> None:
+    """Refused, no such name, the other protocol: in words, with the setting."""
+    world.flags |= flags
+    assert words in world.fault("otlp-send").evidence
+
+
+def refuse(answer: Answer, _request: Received) -> Answer:
+    """Whatever is sent."""
+    return answer
+
+
+def test_a_receiver_that_refuses(world: World) -> None:
+    """Credentials, a path."""
+    for answer, words in ((Answer(401), "otlp_headers"), (Answer(404), "is the path right?")):
+        with OtlpReceiver("http/protobuf", respond=partial(refuse, answer)) as receiver:
+            world.flags |= {"otlp_endpoint": receiver.endpoint, "otlp_protocol": "http/protobuf"}
+            assert words in world.fault("otlp-send").evidence
+
+
+def test_a_receiver_that_does_not_answer(world: World) -> None:
+    """Within otlp_timeout."""
+    with FaultyServer("black hole") as server:
+        world.flags |= {
+            "otlp_endpoint": f"http://127.0.0.1:{server.port}",
+            "otlp_protocol": "http/protobuf",
+            "otlp_timeout": "200ms",
+        }
+        assert "no answer within 0.2 s" in world.fault("otlp-send").evidence
+
+
+def test_credentials_over_plain_http(world: World) -> None:
+    """To another machine; here to a name that is not there."""
+    world.flags |= {"otlp_headers": f"authorization=Bearer {SECRET}", "otlp_endpoint": "http://otlp.invalid:4317"}
+    found = world.results()["otlp-private"]
+    assert (found.status, found.remedy) == (Status.WARNING, "Begin otlp_endpoint with https://.")
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(-20, Status.WARNING), (20, Status.WARNING), (3600, Status.FAILED)])
+def test_a_clock_that_is_off(world: World, seconds: float, status: Status) -> None:
+    """By the API's Date."""
+
+    def later(exchange: Exchange) -> None:
+        exchange._handler.date_time_string = lambda *_: formatdate(time.time() + seconds, usegmt=True)  # type: ignore[method-assign]
+        exchange.usual()
+
+    for verb in ("list", "watch", "other"):
+        world.api.always(verb, later)
+    found = world.fault("clock", status)
+    assert ("behind" if seconds > 0 else "ahead of") in found.evidence
+    assert "NTP" in found.remedy
+
+
+def test_a_clock_is_compared_when_the_answer_came(world: World) -> None:
+    """Not later, after a receiver has been waited for."""
+    settings = load(flags=world.flags, environ={}, config_file=None)
+    with contextlib.closing(Bench(settings.plain(), origins=settings.sources, wall_clock=lambda: 9e9)) as bench:
+        bench.client.server_date = formatdate(1000, usegmt=True), 1000.7
+        assert clock(bench).startswith("within 5 s")
+        bench.client.server_date = "", 1000.7
+        with pytest.raises(Skipped):
+            clock(bench)
+
+
+def test_a_terminal_without_the_signs(world: World) -> None:
+    """They are written as ASCII; no traceback."""
+    world.environ["PYTHONIOENCODING"] = "ascii"
+    code, output = world.program()
+    assert code == 0
+    assert "\\u221a the settings can be read" in output
+
+
+def test_a_state_file(world: World, tmp_path: Path) -> None:
+    """That can be made, that is somebody else's, whose directory is not there; nothing is changed by looking."""
+    world.flags["state_file"] = str(tmp_path / "state.json")
+    assert world.results()["state-file"].status is Status.OK
+    assert not (tmp_path / "state.json").exists()
+    (tmp_path / "state.json").write_text("my thesis")
+    assert "not ours" in world.fault("state-file").evidence
+    assert (tmp_path / "state.json").read_text() == "my thesis"
+    world.flags["state_file"] = str(tmp_path / "none/state.json")
+    assert "cannot be written to" in world.fault("state-file").evidence
+
+
+def test_an_exporter_that_is_not_ready(world: World) -> None:
+    """What its /readyz says is handed on."""
+    port = free_port()
+    world.flags["health_listen"] = f"127.0.0.1:{port}"
+    assert world.results()["exporter-ready"].status is Status.SKIPPED
+    argv = [sys.executable, "-m", "otel_k8s_cgroup", "run", "--health-listen", str(port), "--k8s-api-url"]
+    with started([*argv, "http://127.0.0.1:9", "--otlp-endpoint", "http://127.0.0.1:9"]) as program:
+        program.wait_for_line(lambda line: "health:" in line)
+        assert "not ready; pods: missing" in world.fault("exporter-ready").evidence
+
+
+# --- a file of pods, --pre, --wait, output ---
+
+
+def test_a_file_of_pods(world: World, tmp_path: Path) -> None:
+    """Nobody is asked, and pods and cgroups are compared all the same."""
+    world.flags |= {"pod_source": f'{{ file = "{tmp_path / "pods.json"}" }}', "k8s_node": "n1"}
+    results = world.results()
+    assert results["api-list"].status is Status.SKIPPED
+    assert results["pods-cgroups"].status is Status.OK
+    assert world.api.requests == []
+    (tmp_path / "pods.json").unlink()
+    assert "No such file" in world.fault("pods-cgroups").evidence
+
+
+def test_before_installing(world: World, tmp_path: Path) -> None:
+    """From a laptop: the user's own kubeconfig, list and watch of the cluster, nothing of a node."""
+    kube = tmp_path / ".kube"
+    kube.mkdir()
+    config = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": world.api.url}}],
+        "users": [{"name": "u", "user": {"token": SECRET}}],
+    }
+    (kube / "config").write_text(yaml.safe_dump(config))
+    world.environ["HOME"] = str(tmp_path)
+    world.flags = {}
+    code, output = world.program("--pre", "--json")
+    checks = {each["code"]: each for each in json.loads(output)["checks"]}
+    assert code == 0, output
+    assert checks["api-list"]["status"] == checks["api-watch"]["status"] == "ok"
+    assert not any(code.startswith(("cgroup", "node", "pods", "state")) for code in checks)
+    assert checks["otlp-send"]["evidence"] == "otlp_endpoint is not set"
+    assert SECRET not in output
+    assert not any("fieldSelector" in request.params for request in world.api.requests)
+
+
+def test_wait_tries_until_nothing_fails(world: World) -> None:
+    """As after an installation: an API that denies for a moment what it grants."""
+    world.api.on("watch", failing(403, "not yet"))
+    assert world.program("--wait", "1m")[0] == 0
+    assert len([each for each in world.api.requests if each.verb == "watch"]) == 2
+
+
+def test_json_is_the_same(world: World) -> None:
+    """Each check with its code, status, evidence and link."""
+    code, output = world.program("--json")
+    found = json.loads(output)
+    assert (code, found["failed"]) == (0, False)
+    assert [each["code"] for each in found["checks"]] == [check.code for check in CHECKS]
+    assert all(each["link"] == f"README.md#check-{each['code']}" for each in found["checks"])
+
+
+def test_needs_are_there_and_come_before() -> None:
+    """A check is tried after those that it needs; codes are unique."""
+    seen: set[str] = set()
+    for check in CHECKS:
+        assert set(check.needs) <= seen
+        assert check.code not in seen
+        assert check.remedy.endswith(".")
+        seen.add(check.code)
