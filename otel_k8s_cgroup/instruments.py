@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics._internal.aggregation import _LastValueAggregation
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
@@ -94,12 +94,6 @@ class ManualReader(MetricReader):
         """Nothing is held that would have to be let go."""
 
 
-_CREATE = {
-    Instrument.COUNTER: Meter.create_observable_counter,
-    Instrument.UPDOWN: Meter.create_observable_up_down_counter,
-    Instrument.GAUGE: Meter.create_observable_gauge,
-}
-
 _MOST_MEMBERS = 256
 """Of a figure that has one value for each of something: what a tree that is no kernel's can cost."""
 
@@ -134,10 +128,14 @@ class Instruments:
         )
         for schema in dict.fromkeys(metric.schema for metric in metrics):
             meter = provider.get_meter(SCOPE_NAME, __version__, schema)
+            create = {
+                Instrument.COUNTER: meter.create_observable_counter,
+                Instrument.UPDOWN: meter.create_observable_up_down_counter,
+                Instrument.GAUGE: meter.create_observable_gauge,
+            }
             for metric in metrics:
                 if metric.schema == schema:
-                    create = _CREATE[metric.instrument]
-                    create(meter, metric.name, [self._callback(metric)], metric.unit, metric.description)
+                    create[metric.instrument](metric.name, [self._callback(metric)], metric.unit, metric.description)
 
     def _callback(self, metric: Metric) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_options: CallbackOptions) -> Iterator[Observation]:
