@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl constraints clean
+.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl helm chart constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -28,6 +28,8 @@ help:
 	@echo 'make cluster-v2      some of them on cgroup v2, in a User-Mode-Linux kernel (six minutes)'
 	@echo 'make cluster-up      starts that node, and leaves it up; make cluster-down ends it'
 	@echo 'make kubectl ARGS="get pods -A"   kubectl in it'
+	@echo 'make helm       builds Helm for the tests of the chart (needs Go, about three minutes, once)'
+	@echo 'make chart      writes deploy/otel-k8s-cgroup.yaml anew, and what the chart has of the program (needs Helm)'
 	@echo 'make constraints  pins the newest versions (needs uv)'
 	@echo 'make clean      removes what the above have made'
 
@@ -87,6 +89,12 @@ $(OTELCOL): tests/collectors/otelcol-builder.yaml
 	GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS=-mod=mod $(GO) run \
 	    go.opentelemetry.io/collector/cmd/builder@$$(sed -n 's/.*otlpreceiver //p' $<) --config $<
 	@touch $@
+
+helm: $(VENV)/.dev-stamp
+	@$(BIN)/python -m deploy.helm
+
+chart: helm
+	@$(BIN)/python -m deploy.render
 
 # --- the virtual environment ---------------------------------------------------------------------------------------
 

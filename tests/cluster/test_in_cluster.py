@@ -18,7 +18,7 @@ from tests.cluster.exported import Exported
 from tests.cluster.layout import EXPORTER_IMAGE, NODE, NODE_ADDRESS
 from tests.cluster.pods import container, pod
 from tests.collectors.programs import collector, why_not
-from tests.deploy.files import manifest, with_optional_lines
+from tests.deploy.files import asking_the_kubelet, manifest
 from tests.fakes.otlp_receiver import OtlpReceiver
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ pytestmark = pytest.mark.skipif(why_not("otelcol") is not None, reason=str(why_n
 @pytest.mark.parametrize("source", ["api", "kubelet"])
 def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observer, source: str, tmp_path: Path) -> None:
     """Confined as it is written there, it names and measures every pod of the node, its own too; it ends in order. Also
-    with the lines that make it ask the kubelet.
+    with the component that makes it ask the kubelet.
     """
-    objects = manifest() if source == "api" else with_optional_lines()
+    objects = manifest() if source == "api" else asking_the_kubelet(tmp_path)
     cluster.set_role(objects)
     with deployed(cluster, tmp_path, objects, OTEL_K8S_CGROUP_POLL_INTERVAL="1s") as exported:
         exported.wait_for(bool)  # its first reading: what is there then does not count from zero

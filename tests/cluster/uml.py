@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from deploy.cache import cache_directory
 from tests.cluster import binaries, uml_init
 from tests.cluster.node import NodeFailed
 from tests.cluster.versions import KUBERNETES
@@ -30,7 +31,7 @@ def run() -> int:
     binaries.exporter_image()
     with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-uml-") as made:
         directory = Path(made)
-        cache = os.fspath(binaries.cache_directory().parent)
+        cache = os.fspath(cache_directory().parent)
         uml.boot(
             directory,
             uml_init.__file__,
