@@ -2,6 +2,7 @@
 
 - Chart.yaml: the program's version,
 - values.schema.json: the settings that `config` may have,
+- Dockerfile: the program's version, as the default of its argument,
 - otel-k8s-cgroup.yaml: the chart with its defaults, for those who have no Helm.
 """
 
@@ -16,6 +17,7 @@ from otel_k8s_cgroup.settings.model import rows
 
 MANIFEST = Path(__file__).parent / "otel-k8s-cgroup.yaml"
 CHART_FILE = helm.CHART / "Chart.yaml"
+DOCKERFILE = Path(__file__).parent / "Dockerfile"
 SCHEMA = helm.CHART / "values.schema.json"
 
 _HEAD = """\
@@ -33,6 +35,12 @@ def chart_file(text: str) -> str:
     """Chart.yaml's ``text`` with the program's version."""
     text = re.sub(r"^version: .*$", f"version: {__version__}", text, flags=re.MULTILINE)
     return re.sub(r"^appVersion: .*$", f'appVersion: "{__version__}"', text, flags=re.MULTILINE)
+
+
+def dockerfile(text: str) -> str:
+    """The Dockerfile's ``text`` with the program's version."""
+    text = re.sub(r"(?<=build -t otel-k8s-cgroup:)\S+", __version__, text)
+    return re.sub(r"(?<=^ARG VERSION=).*$", __version__, text, flags=re.MULTILINE)
 
 
 def schema(text: str) -> str:
@@ -55,6 +63,7 @@ def manifest() -> str:
 
 def main() -> None:
     CHART_FILE.write_text(chart_file(CHART_FILE.read_text()))
+    DOCKERFILE.write_text(dockerfile(DOCKERFILE.read_text()))
     SCHEMA.write_text(schema(SCHEMA.read_text()))
     MANIFEST.write_text(manifest())
 

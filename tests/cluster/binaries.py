@@ -9,14 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.cache import cache_directory, install, short_hash
 from tests.cluster import nest
 from tests.cluster.versions import KUBERNETES
-from tests.deploy.files import REPOSITORY, copied_from_context, dockerfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +35,6 @@ _FROM_PACKAGES = {
 }
 CNI_PLUGINS = Path("/usr/lib/cni")
 BUSYBOX = Path("/bin/busybox")
-_UNUSED_SECONDS = 24 * 3600.0
-"""After which an image of sources as they were is removed."""
 
 
 def why_not() -> str | None:
@@ -91,23 +87,6 @@ def workload() -> Path:
     return directory / "workload"
 
 
-def exporter_image() -> Path:
-    """The archive of the image that deploy/Dockerfile describes, of this checkout as it is."""
-    inputs = [Path(__file__).with_name("engine.py"), REPOSITORY / "deploy/Dockerfile"]
-    for source in copied_from_context(dockerfile()):
-        path = REPOSITORY / source
-        inputs += [each for each in path.rglob("*.py*") if each.suffix != ".pyc"] if path.is_dir() else [path]
-    text = "".join(f"{path.relative_to(REPOSITORY)} {path.read_text()}" for path in sorted(inputs))
-    directory = cache_directory() / f"exporter-{short_hash(text + sys.version + sys.prefix)}"
-    if not directory.is_dir():
-        sys.stderr.write("making the exporter's image: about half a minute, once for each state of the sources\n")
-        for old in cache_directory().glob("exporter-*"):
-            if old.stat().st_mtime < time.time() - _UNUSED_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-        install(directory, _build_exporter_image)
-    return directory / "exporter.tar"
-
-
 def _here() -> str:
     """The version that is run on this machine's cgroups."""
     return KUBERNETES[nest.version()]
@@ -151,9 +130,3 @@ def _build_kubernetes(directory: Path, version: str) -> None:
 
 def _build_workload(directory: Path) -> None:
     subprocess.run(["gcc", "-O1", "-Wall", "-static", "-o", directory / "workload", _WORKLOAD], check=True)
-
-
-def _build_exporter_image(directory: Path) -> None:
-    command = ["unshare", "--mount", sys.executable, "-m", "tests.cluster.engine", str(directory)]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    (directory / "work").rmdir()

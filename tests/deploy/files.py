@@ -144,39 +144,6 @@ def _moved(value: str, directories: Mapping[str, Path]) -> str:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One instruction of the Dockerfile: ``COPY``, and what follows it."""
-
-    word: str
-    arguments: str
-
-
-def dockerfile() -> list[list[Instruction]]:
-    """The stages, each from its ``FROM`` on."""
-    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
-    stages: list[list[Instruction]] = []
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        word, _, arguments = line.partition(" ")
-        if word == "FROM":
-            stages.append([])
-        stages[-1].append(Instruction(word, " ".join(arguments.split())))
-    return stages
-
-
-def copied_from_context(stages: Sequence[Sequence[Instruction]]) -> list[str]:
-    """What is copied of the repository, over all stages."""
-    return [
-        source
-        for stage in stages
-        for instruction in stage
-        if instruction.word == "COPY" and not instruction.arguments.startswith("--from")
-        for source in instruction.arguments.split()[:-1]
-    ]
-
-
 def pins(path: Path) -> dict[str, str]:
     """Package → pinned version of a constraints file, in which every package has a hash."""
     found: dict[str, str] = {}

@@ -232,7 +232,10 @@ def test_the_manifest_is_the_chart_with_its_defaults() -> None:
 
 
 def test_what_follows_from_the_program_is_written() -> None:
-    """The chart's versions are the program's, and `config` may have each of its settings; `make chart` writes both."""
+    """The chart's and the image's versions are the program's, and `config` may have each of its settings; `make chart`
+    writes them.
+    """
+    assert render.DOCKERFILE.read_text() == render.dockerfile(render.DOCKERFILE.read_text())
     assert render.CHART_FILE.read_text() == render.chart_file(render.CHART_FILE.read_text())
     assert render.SCHEMA.read_text() == render.schema(render.SCHEMA.read_text())
     properties = json.loads(render.SCHEMA.read_text())["properties"]
