@@ -36,9 +36,10 @@ def daemon_pod(objects: Sequence[Object], endpoint: str, **environ: str) -> Obje
     (daemon_set,) = (each for each in objects if each["kind"] == "DaemonSet")
     template = copy.deepcopy(daemon_set["spec"]["template"])
     spec = template["spec"]
+    for each in spec.get("initContainers", []) + spec["containers"]:
+        assert each["image"].partition(":")[0] == "otel-k8s-cgroup"
+        each["image"], each["imagePullPolicy"] = EXPORTER_IMAGE, "Never"
     (exporter,) = spec["containers"]
-    assert exporter["image"].partition(":")[0] == "otel-k8s-cgroup"
-    exporter["image"], exporter["imagePullPolicy"] = EXPORTER_IMAGE, "Never"
     changed = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} | environ
     kept = [each for each in exporter["env"] if each["name"] not in changed]
     exporter["env"] = kept + [{"name": name, "value": value} for name, value in changed.items()]
@@ -82,6 +83,8 @@ def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observe
             lambda pods: all(uid in pods and len(pods[uid].of("cpu_time_delta", "total")) > 2 for uid in here)
         )
         check_confinement(Path("/proc", str(exporter_pid(cluster))))
+        # A command beside it has its settings: the node, and the mounted cgroups.
+        assert born in cluster.kubectl("exec", "-n", NAMESPACE, NAME, "--", "otel-k8s-cgroup", "snapshot", "--json")
     cluster.set_role(manifest())
     pods = exported.pods()
     for uid in here:
