@@ -92,13 +92,13 @@ $(OTELCOL): tests/collectors/otelcol-builder.yaml
 	    go.opentelemetry.io/collector/cmd/builder@$$(sed -n 's/.*otlpreceiver //p' $<) --config $<
 	@touch $@
 
-helm: $(VENV)/.dev-stamp
+helm: | $(BIN)/python
 	@$(BIN)/python -m deploy.helm
 
-chart: helm
+chart: helm $(VENV)/.demo-stamp
 	@$(BIN)/python -m deploy.render
 
-image: $(VENV)/.dev-stamp
+image: | $(BIN)/python
 	@$(BIN)/python -m deploy.image $(FLAGS)
 
 # Built with what constraints.txt pins, and nothing downloaded for it. The wheel is made of the source distribution.

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
+import yaml
 
 from otel_k8s_cgroup import __version__, settings
 from otel_k8s_cgroup.model import TokenRetrieval
 from tests import otlp
 from tests.deploy.files import (
     DEPLOY,
+    REPOSITORY,
     Object,
     asking_the_kubelet,
     container,
     kustomized,
     manifest,
+    objects_in,
     of_kind,
     why_no_kustomize,
 )
@@ -174,3 +177,24 @@ def test_the_program_runs_in_it(tmp_path: Path) -> None:
 
 def files_below(directory: Path) -> set[Path]:
     return {path for path in directory.rglob("*") if path.is_file()}
+
+
+def test_the_collector_of_the_examples_is_where_the_exporter_sends(tmp_path: Path) -> None:
+    """A cluster takes it, Pod Security restricted included; its Service is the default endpoint, and leads to
+    a receiver.
+    """
+    objects = objects_in((REPOSITORY / "examples/collector.yaml").read_text())
+    for obj in objects:
+        kubernetes_validate.validate(obj, "1.37", strict=True)
+    service, deployment = of_kind("Service", objects), of_kind("Deployment", objects)
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    environ = container().environ(NODE, container().lay_out(tmp_path))
+    endpoint = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=tmp_path).otlp.endpoint
+    assert endpoint == f"http://{name}.{namespace}:{service['spec']['ports'][0]['port']}"
+    template = deployment["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    config = yaml.safe_load(of_kind("ConfigMap", objects)["data"]["config.yaml"])
+    listening = config["receivers"]["otlp"]["protocols"]
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert {name: int(each["endpoint"].rpartition(":")[2]) for name, each in listening.items()} == ports
+    assert template["spec"]["securityContext"]["runAsNonRoot"] is True
