@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from deploy import helm
 from tests.deploy.files import DEPLOY, REPOSITORY, container, kustomized, why_no_kustomize
 
 if TYPE_CHECKING:
@@ -77,6 +79,28 @@ def test_the_scc_allows_what_the_pod_needs_and_no_more() -> None:
         key for key, value in scc.items() if key.startswith("allow") and value and key != "allowHostDirVolumePlugin"
     ]
     assert scc["users"] == [f"system:serviceaccount:otel-k8s-cgroup:{pod['serviceAccountName']}"]
+
+
+@pytest.mark.skipif(not helm.helm().exists(), reason="Helm is not built: `make helm` does so (it needs Go)")
+@pytest.mark.parametrize("name", ["README.md", "deploy/chart/README.md", "deploy/chart/UPGRADING.md"])
+def test_each_helm_command_is_one_that_the_chart_takes(name: str) -> None:
+    """Each value that it sets is a value of the chart; each flag is one of Helm's."""
+    commands = [
+        command.replace("\\\n", " ").split("#")[0].split()
+        for block in blocks(REPOSITORY / name, "console")
+        for command in re.findall(r"^(helm (?:install|upgrade) (?:.*\\\n)*.*)$", block, re.MULTILINE)
+    ]
+    assert commands
+    for _, verb, _release, chart, *rest in commands:
+        assert chart == "deploy/chart"
+        known = subprocess.run([helm.helm(), verb, "--help"], capture_output=True, text=True, check=True).stdout
+        assert all(f"{word} " in known for word in rest if word.startswith("--")), rest
+        values = [
+            word.replace("…", "http://x:4317").replace("REGISTRY", "registry.example.com")
+            for word in rest
+            if "=" in word
+        ]
+        helm.template(*(each for value in values for each in ("--set", value)))
 
 
 @pytest.mark.skipif(why_no_kustomize() is not None, reason=str(why_no_kustomize()))
