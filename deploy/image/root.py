@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Of the standard library: tests, graphics, databases, terminals, and what installs packages.
+# Of the standard library: tests, graphics, databases, terminals, other protocols, and what installs packages.
 _LEFT_OUT = frozenset(
     {
         "site-packages",
@@ -35,10 +35,22 @@ _LEFT_OUT = frozenset(
         "sqlite3",
         "dbm",
     }
-    | {"curses", "ensurepip", "venv", "lib2to3", "pydoc_data", "msilib", "__phello__"}
+    | {
+        "curses",
+        "ensurepip",
+        "venv",
+        "lib2to3",
+        "distutils",
+        "pydoc_data",
+        "msilib",
+        "__phello__",
+        "unittest",
+        "xmlrpc",
+    }
+    | {"wsgiref", "doctest.py"}
 )
 _EXTENSIONS_LEFT_OUT = re.compile(
-    r"(_tkinter|_test\w*|_ctypes_test|xx\w*|_sqlite3|_curses\w*|readline|_dbm|_gdbm|nis|_crypt)\..*so"
+    r"(_tkinter|_test\w*|_ctypes_test|xx\w*|_sqlite3|_curses\w*|readline|_dbm|_gdbm|nis|_crypt|_codecs_\w+)\..*so"
 )
 # Of the environment: what only a shell or an installer reads.
 _ENVIRONMENT_LEFT_OUT = re.compile(

@@ -121,17 +121,33 @@ def test_it_says_what_it_is(image: Image) -> None:
 def contained(
     image: Image, words: Sequence[str], environ: dict[str, str], mounts: dict[str, tuple[Path, bool]]
 ) -> Iterator[Program]:
-    """The image's program with these arguments; ``mounts`` are path → (source, read-only)."""
+    """A program of the image; ``mounts`` are path → (source, read-only)."""
     of_image = dict(line.split("=", 1) for line in image.config["config"]["Env"])
     spec = {
         "root": str(image.root),
         "mounts": [[str(source), path, read_only] for path, (source, read_only) in mounts.items()],
         "uid": container().pod["securityContext"]["runAsUser"],
         "environ": of_image | environ,
-        "argv": [*image.config["config"]["Entrypoint"], *words],
+        "argv": list(words),
     }
     with started(["unshare", "--mount", sys.executable, "-m", "tests.deploy.contain", json.dumps(spec)]) as program:
         yield program
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, otel_k8s_cgroup
+for each in pkgutil.walk_packages(otel_k8s_cgroup.__path__, "otel_k8s_cgroup."):
+    if not each.name.startswith("otel_k8s_cgroup.demo") and not each.name.endswith("__main__"):
+        importlib.import_module(each.name)
+print("all of them")
+"""
+
+
+def test_every_module_but_the_demos_can_be_imported(image: Image) -> None:
+    """Nothing of the standard library or of a package is left out that one of them needs."""
+    with contained(image, ["python", "-W", "error", "-c", IMPORT_ALL], {}, {}) as program:
+        assert program.wait() == 0, program.output
+    assert program.lines[-1] == "all of them"
 
 
 @contextmanager
@@ -151,7 +167,7 @@ def test_it_runs_as_a_kubelet_starts_it(image: Image, tmp_path: Path) -> None:
     """With the DaemonSet's user, arguments, mounts and environment alone, on a read-only root and without a capability,
     it ships the pods of its node by the cluster's own API, and ends in order; so does a command beside it.
     """
-    spec = container()
+    spec, entrypoint = container(), image.config["config"]["Entrypoint"]
     places = spec.lay_out(tmp_path / "node")
     places["/var/lib/otel-k8s-cgroup"].chmod(0o777)  # as an emptyDir is
     mounts = {path: (places[path], bool(mount.get("readOnly"))) for path, mount in spec.mounts.items()}
@@ -176,10 +192,10 @@ def test_it_runs_as_a_kubelet_starts_it(image: Image, tmp_path: Path) -> None:
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBERNETES_SERVICE_PORT": str(api.port),
         }
-        with contained(image, spec.spec["args"], environ, mounts) as program:
+        with contained(image, [*entrypoint, *spec.spec["args"]], environ, mounts) as program:
             receiver.wait_for(lambda messages: here in {point.pod for point in otlp.points(messages)})
             status = Path(f"/proc/{program.process.pid}/status").read_text()
-            with contained(image, ["snapshot", "--json"], environ, mounts) as snapshot:
+            with contained(image, [*entrypoint, "snapshot", "--json"], environ, mounts) as snapshot:
                 assert snapshot.wait() == 0, snapshot.output
             assert here in snapshot.output
             assert program.stop() == 0, program.output
