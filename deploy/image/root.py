@@ -12,6 +12,7 @@ import os
 import py_compile
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -65,6 +66,8 @@ _FILES = {
     "etc/nsswitch.conf": "hosts: files dns\n",
 }
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Where libraries are that are in no directory of the dynamic linker's own, as /usr/local/lib.
+_LOADERS_CACHE = Path("/etc/ld.so.cache")
 _DIRECTORIES = ("dev", "proc", "sys", "tmp")
 
 
@@ -83,6 +86,12 @@ def make_root(root: Path, environment: Path) -> None:
         _copy(root, path)
     if _CERTIFICATES.exists():
         _copy(root, _CERTIFICATES)
+        by_default = root / ssl.get_default_verify_paths().openssl_cafile.lstrip("/")
+        if not by_default.exists():
+            by_default.parent.mkdir(parents=True, exist_ok=True)
+            by_default.symlink_to(_CERTIFICATES)
+    if _LOADERS_CACHE.exists():
+        _copy(root, _LOADERS_CACHE)
     for name, text in _FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -95,11 +104,17 @@ def make_root(root: Path, environment: Path) -> None:
 
 def _interpreter(environment: Path) -> Iterator[Path]:
     """Each name that the environment's ``python`` goes through, and the file that it is."""
-    path = environment / "bin/python"
+    yield from _links(environment / "bin/python")
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """Each link that leads from ``path`` to a file, and the file. Links of directories on the way are followed."""
+    path = path.parent.resolve() / path.name
     while path.is_symlink():
         yield path
-        path = path.parent.resolve() / path.readlink()
-    yield path.resolve()
+        path = path.parent / path.readlink()
+        path = path.parent.resolve() / path.name
+    yield path
 
 
 def _base() -> dict[str, str]:
@@ -134,8 +149,7 @@ def _libraries(objects: Iterable[Path], root: Path) -> Iterator[Path]:
     found |= {directory / name for directory in libc for name in _BY_NAME if (directory / name).exists()}
     for path in found:
         if not path.is_relative_to(root):
-            yield path.parent.resolve() / path.name
-            yield path.resolve()
+            yield from _links(path)
 
 
 def _copy(root: Path, path: Path) -> None:

@@ -150,6 +150,32 @@ def test_every_module_but_the_demos_can_be_imported(image: Image) -> None:
     assert program.lines[-1] == "all of them"
 
 
+SYSTEMS_CAS = """
+import ssl
+from otel_k8s_cgroup.export.grpc import _system_roots
+roots = _system_roots()
+print(len(ssl.create_default_context().get_ca_certs()), len(ssl.create_default_context(cafile=roots).get_ca_certs()))
+"""
+
+
+def test_it_has_the_systems_certificates(image: Image) -> None:
+    """For HTTP, which asks OpenSSL, and for gRPC, which is given their file: those that the base image has."""
+    with contained(image, ["python", "-c", SYSTEMS_CAS], {}, {}) as program:
+        assert program.wait() == 0, program.output
+    over_http, over_grpc = map(int, program.lines[-1].split())
+    assert over_http == over_grpc > 0
+
+
+def test_it_looks_hosts_up_as_a_kubelet_writes_them(image: Image, tmp_path: Path) -> None:
+    """/etc/hosts comes first, as `hostAliases` of a pod need it."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.7 collector.test\n")
+    program = "import socket; print(socket.getaddrinfo('collector.test', 80)[0][4][0])"
+    with contained(image, ["python", "-c", program], {}, {"/etc/hosts": (hosts, True)}) as looking_up:
+        assert looking_up.wait() == 0, looking_up.output
+    assert looking_up.lines == ["192.0.2.7"]
+
+
 @contextmanager
 def measured(directory: Path) -> Iterator[tuple[Path, str, str]]:
     """A cgroup root with a pod in it, real where one can be made: where it is, the pod's uid, another pod's uid."""
