@@ -27,6 +27,7 @@ from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.transport import Receipt
+from otel_k8s_cgroup.identity import pod_entity
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
@@ -80,9 +81,13 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
     """CPU of each stage of a tick, and the bytes a point; medians."""
     pods = pods_of(node)
     transport = ToNowhere()
-    exporter = Exporter(transport, ALUMET, queue_bytes=1 << 30, point_attributes=point_attributes)
     instruments = PodInstruments(ALUMET)
+    exporter = Exporter(transport, instruments.columns, queue_bytes=1 << 30)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
+    entities = {
+        reading.key: pod_entity(pods[reading.key], reading.path, with_points=point_attributes)
+        for reading in cgroups.read(pods, _fail)
+    }
     figures = [point.figure for metric in ALUMET for point in metric.points]
     stages: dict[str, list[float]] = {"read": [], "collect": [], "deliver": [], "direct": [], "reference": []}
     offset_ns = time.time_ns() - time.monotonic_ns()
@@ -99,7 +104,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
                 read = time.process_time_ns()
                 rows = instruments.collect(readings)
                 collected = time.process_time_ns()
-                exporter.put([(pods[reading.cgroup_uid], reading) for reading in readings], rows, offset_ns)
+                exporter.put([entities[reading.key] for reading in readings], readings, rows, offset_ns)
                 exporter.delivery.deliver()
                 delivered = time.process_time_ns()
                 # What the SDK's part would cost without it.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Kind = Literal["v1", "v2", "tree"]
 
@@ -40,15 +40,20 @@ class Node:
     uids: tuple[str, ...]
 
 
+DEFAULT_CONTROLLERS = ("cpuacct", "memory")
+ALL_CONTROLLERS = ("cpuacct", "memory", "cpu", "cpuset", "blkio", "pids", "hugetlb")
+"""Of v1; on v2 all that the kernel has are switched on where more than the default is wanted."""
+
+
 @contextmanager
-def made(pods: int) -> Iterator[Node]:
+def made(pods: int, controllers: Sequence[str] = DEFAULT_CONTROLLERS) -> Iterator[Node]:
     """A node of so many pods, gone again afterwards."""
     uids = tuple(str(uuid.UUID(int=(number << 96) | 0x1234)) for number in range(1, pods + 1))
     with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-bench-", dir=_memory_directory()) as directory:
         home = Path(directory)
         pods_file = home / "pods.json"
         pods_file.write_text(json.dumps(_pod_list(uids)))
-        kind, root, real = _roots(home)
+        kind, root, real, switched_on = _roots(home, controllers)
         created: list[Path] = []
         try:
             for base in real or [root]:
@@ -56,7 +61,7 @@ def made(pods: int) -> Iterator[Node]:
                     path.mkdir()
                     created.append(path)
                     if kind == "v2" and "-pod" not in path.name:
-                        (path / "cgroup.subtree_control").write_text("+cpu +memory")
+                        (path / "cgroup.subtree_control").write_text(switched_on)
             if not real:
                 (root / "cgroup.controllers").write_text("cpu memory\n")
                 for uid_directory in created:
@@ -78,7 +83,8 @@ def _memory_directory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _roots(home: Path) -> tuple[Kind, Path, list[Path]]:
+def _roots(home: Path, controllers: Sequence[str]) -> tuple[Kind, Path, list[Path], str]:
+    """What the node is made in: its kind, its root, the directories to make it in, and what v2 has to switch on."""
     name = f"otel-k8s-cgroup-bench-{os.getpid()}"
     root = home / "cgroup"
     root.mkdir()
@@ -87,18 +93,23 @@ def _roots(home: Path) -> tuple[Kind, Path, list[Path]]:
         if (_MOUNT / "cgroup.controllers").exists():
             base = _MOUNT / name
             base.mkdir()
-            (base / "cgroup.subtree_control").write_text("+cpu +memory")
-            return "v2", base, [base]
-        for controller in ("cpuacct", "memory"):
+            available = (_MOUNT / "cgroup.subtree_control").read_text().split()
+            wanted = ("cpu", "memory") if controllers is DEFAULT_CONTROLLERS else available
+            switched_on = " ".join(f"+{controller}" for controller in wanted)
+            (base / "cgroup.subtree_control").write_text(switched_on)
+            return "v2", base, [base], switched_on
+        for controller in controllers:
             base = _MOUNT / controller / name
+            if not base.parent.is_dir() and controller not in DEFAULT_CONTROLLERS:
+                continue
             base.mkdir()
             real.append(base)
             (root / controller).symlink_to(base)
     except OSError:
         for base in real:
             base.rmdir()
-        return "tree", root, []
-    return ("v1", root, real) if real else ("tree", root, [])
+        return "tree", root, [], ""
+    return ("v1", root, real, "") if real else ("tree", root, [], "")
 
 
 def _paths(base: Path, uids: tuple[str, ...]) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from bench.bench import ToNowhere, pods_of
 from bench.nodes import made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.identity import pod_entity
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
 
@@ -43,14 +44,19 @@ def profile(pods: int, seconds: float) -> tuple[Counter[str], Counter[str], int]
 
     with made(pods) as node:
         known = pods_of(node)
-        exporter = Exporter(ToNowhere(), ALUMET, queue_bytes=1 << 30, point_attributes=False)
         instruments = PodInstruments(ALUMET)
+        exporter = Exporter(ToNowhere(), instruments.columns, queue_bytes=1 << 30)
         cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
+
+        entities = {
+            reading.key: pod_entity(known[reading.key], reading.path, with_points=False)
+            for reading in cgroups.read(known, _fail)
+        }
 
         def tick() -> None:
             readings = cgroups.read(known, _fail)
             rows = instruments.collect(readings)
-            exporter.put([(known[reading.cgroup_uid], reading) for reading in readings], rows, 0)
+            exporter.put([entities[reading.key] for reading in readings], readings, rows, 0)
             exporter.delivery.deliver()
 
         for _ in range(3):

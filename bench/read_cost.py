@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -18,15 +19,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.nodes import made
+from bench.nodes import ALL_CONTROLLERS, DEFAULT_CONTROLLERS, made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, FIGURES
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.nodes import Node
     from otel_k8s_cgroup.errors import CgroupError
+    from otel_k8s_cgroup.figures import Figure
 
 _SOURCE = Path(__file__).with_name("read_limit.c")
 
@@ -35,7 +39,7 @@ _SLICE_PODS = 2000
 _SLICES_A_RUN = 5
 
 
-def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
+def read_cost(node: Node, runs: int = 5, figures: Sequence[Figure] = DEFAULT_FIGURES) -> dict[str, object]:
     """CPU µs a pod, medians of ``5 × runs`` slices measured in turns, and ratios to the C program's slice beside each:
 
     - ``read``: reading and parsing, of what the C program reads.
@@ -45,7 +49,7 @@ def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
     pods = len(node.uids)
     rounds = max(1, _SLICE_PODS // pods)
     wanted = dict.fromkeys(node.uids)
-    cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(1 << 20), clock=time.monotonic_ns)
+    cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(1 << 20), clock=time.monotonic_ns, figures=figures)
     found = len(cgroups.read(wanted, _fail))
     if found != pods:
         raise RuntimeError(f"{found} of {pods} pods were read")
@@ -79,6 +83,7 @@ def read_cost(node: Node, runs: int = 5) -> dict[str, object]:
     return {
         "pods": pods,
         "kind": node.kind,
+        "figures": len(figures),
         "files_a_pod": len(paths) / pods,
         **{f"{name}_us_a_pod": statistics.median(each) if each else None for name, each in slices.items()},
         **{
@@ -92,7 +97,7 @@ def _files(cgroups: NodeCgroups, path: str) -> CgroupReader:
     """One pod's, open from here on."""
     mounts = cgroups.hierarchy.directories
     directories = {controller: mount and mount + path for controller, mount in mounts.items()}
-    files = CgroupReader(cgroups.plan, directories, OpenFiles(1 << 20))
+    files = CgroupReader(cgroups.plan(EntityKind.POD), directories, OpenFiles(1 << 20))
     files.read(0, _fail)
     return files
 
@@ -138,10 +143,14 @@ def _c_program(rounds: int, paths: list[str]) -> Iterator[Callable[[], float] | 
 
 
 def main() -> None:
-    """Prints one JSON object for each number of pods."""
+    """Prints two JSON objects for each number of pods: of the default figures, and of everything a cgroup knows."""
+    # Everything of a pod is some 25 files, and two readers have them open.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for pods in [int(argument) for argument in sys.argv[1:]] or [110]:
-        with made(pods) as node:
-            print(json.dumps(read_cost(node)))  # noqa: T201 its output
+        for controllers, figures in ((DEFAULT_CONTROLLERS, DEFAULT_FIGURES), (ALL_CONTROLLERS, FIGURES)):
+            with made(pods, controllers) as node:
+                print(json.dumps(read_cost(node, figures=figures)), flush=True)  # noqa: T201 its output
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from bench.sink import Sink
 from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import Stats
+from otel_k8s_cgroup.identity import pod_entity
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, OtlpTarget, Pod, Reading
+from otel_k8s_cgroup.model import EntityKind, Origin, OtlpTarget, Pod, Reading
 
 if TYPE_CHECKING:
     import random
@@ -35,16 +36,18 @@ class Agent:
     def __init__(
         self, pods: int, rng: random.Random, endpoint: str, *, point_attributes: bool, compression: Compression
     ) -> None:
-        self._readings = [_readings(number, rng) for number in range(pods)]
+        known = [_pod(number, rng) for number in range(pods)]
+        self._entities = [pod_entity(pod, path, with_points=point_attributes) for pod, path in known]
+        self._readings = [_readings(pod, path, rng) for pod, path in known]
         self._instruments = PodInstruments(ALUMET)
         transport = open_transport(OtlpTarget("http/protobuf", f"{endpoint}/v1/metrics", compression=compression))
-        self._exporter = Exporter(transport, ALUMET, queue_bytes=1 << 28, point_attributes=point_attributes)
+        self._exporter = Exporter(transport, self._instruments.columns, queue_bytes=1 << 28)
         self._exporter.start()
 
     def tick(self) -> None:
         """One reading of each pod, on its way; five seconds after the one before."""
         now = [next(each) for each in self._readings]
-        self._exporter.put(now, self._instruments.collect([reading for _, reading in now]), _EPOCH_NS)
+        self._exporter.put(self._entities, now, self._instruments.collect(now), _EPOCH_NS)
         self._exporter.flush()
 
     def close(self) -> int:
@@ -89,12 +92,16 @@ def _points(pod: ResourceMetrics) -> int:
     return sum(len(each.sum.data_points) + len(each.gauge.data_points) for each in metrics)
 
 
-def _readings(number: int, rng: random.Random) -> Iterator[tuple[Pod, Reading]]:
-    """One reading every five seconds of a pod that is as busy as pods are: most hardly, few a lot."""
+def _pod(number: int, rng: random.Random) -> tuple[Pod, str]:
+    """And its cgroup's path."""
     uid = str(uuid.UUID(int=rng.getrandbits(128)))
     pod = Pod(uid, f"checkout-6d4cf56db6-{number:05d}", "shop", "node-00000", "2026-11-20T08:14:02Z", uid)
     slice_name = f"kubepods-burstable-pod{uid.replace('-', '_')}.slice"
-    path = f"/kubepods.slice/kubepods-burstable.slice/{slice_name}"
+    return pod, f"/kubepods.slice/kubepods-burstable.slice/{slice_name}"
+
+
+def _readings(pod: Pod, path: str, rng: random.Random) -> Iterator[Reading]:
+    """One reading every five seconds of a pod that is as busy as pods are: most hardly, few a lot."""
     cores, memory = rng.lognormvariate(-4, 1.5), int(rng.lognormvariate(18.5, 1))
     usage_ns = int(cores * 3600e9)
     origin = Origin(born=False, mono_ns=0, stats=Stats())
@@ -107,5 +114,7 @@ def _readings(number: int, rng: random.Random) -> Iterator[tuple[Pod, Reading]]:
         ]
         system_ns = usage_ns // 5000 * 1000
         stats = Stats(usage_ns, system_ns, usage_ns - system_ns, *pages)
-        yield pod, Reading(uid, path, origin, tick * _TICK_NS, stats, (tick - 1) * _TICK_NS, before)
+        yield Reading(
+            pod.cgroup_uid, EntityKind.POD, path, origin, tick * _TICK_NS, stats, (tick - 1) * _TICK_NS, before
+        )
         before = stats

@@ -6,14 +6,17 @@ import gc
 import logging
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
+from otel_k8s_cgroup.identity import pod_entity, shared_attributes
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.model import LeftOut
 from otel_k8s_cgroup.sources import LISTED_BY, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
@@ -21,10 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from otel_k8s_cgroup.cgroup import NodeCgroups
-    from otel_k8s_cgroup.instruments import Row
     from otel_k8s_cgroup.kube import PodWatcher
-    from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Pod, Reading, RunSettings
+    from otel_k8s_cgroup.metrics import Row, Rows
+    from otel_k8s_cgroup.model import Entity, Pod, Reading, RunSettings
 
 _log = logging.getLogger(__name__)
 
@@ -85,8 +87,10 @@ class Agent:
     Args:
         cgroups: the node's.
         pods: those that are known now.
+        left_out: those that the settings leave out.
         exporter: takes the readings.
-        metrics: the table.
+        instruments: of what is sent.
+        describe: a pod and its cgroup's path → what its messages say of it.
         source: who lists the pods, for messages.
         start_time_wait_ns: see ``KnownPods``.
         mono_clock: nanoseconds; measures all that elapses.
@@ -98,8 +102,10 @@ class Agent:
         *,
         cgroups: NodeCgroups,
         pods: Callable[[], Sequence[Pod]],
+        left_out: Callable[[], LeftOut] = LeftOut,
         exporter: Exporter,
-        metrics: Sequence[Metric],
+        instruments: PodInstruments,
+        describe: Callable[[Pod, str], Entity],
         source: str = "the API",
         start_time_wait_ns: int = START_TIME_WAIT_NS,
         mono_clock: Callable[[], int] = time.monotonic_ns,
@@ -116,8 +122,12 @@ class Agent:
         """How many the last tick read."""
         self._cgroups = cgroups
         self._told = pods
+        self._left_out = left_out
         self._exporter = exporter
-        self._instruments = PodInstruments(metrics)
+        self._instruments = instruments
+        self._describe = describe
+        self._entities: dict[str, tuple[Pod, str, Entity]] = {}
+        """As they were described last, by their keys."""
         self._mono_clock = mono_clock
         self._wall_clock = wall_clock
         self.known = KnownPods(start_time_wait_ns)
@@ -132,29 +142,53 @@ class Agent:
         """One reading of every pod, handed to the exporter."""
         looked_ns, wall_offset_ns = self._clocks()
         readings = self._read(looked_ns, wall_offset_ns)
-        rows = self._instruments.collect(readings)
-        known, last = self.known.by_cgroup_uid, self._unnamed
-        self._unnamed = {}
-        named: list[tuple[Pod, Reading]] = []
-        named_rows = []
-        for reading, row in zip(readings, rows, strict=True):
-            uid = reading.cgroup_uid
-            if pod := known.get(uid):
-                named.append((pod, reading))
-                named_rows.append(row)
-            else:
-                self._unnamed[uid] = self.known.waiting[uid], reading, row
-        self.pods = len(named)
-        for uid, (pod, reading, row) in last.items():
-            if uid not in self._running:
-                # It has ended before its start time was known: that is left out.
-                named.append((known.get(uid, pod), reading))
-                named_rows.append(row)
-            elif uid not in known:
-                self._unnamed.setdefault(uid, (pod, reading, row))
-        self._exporter.put(named, named_rows, wall_offset_ns)
+        collected = self._instruments.collect(readings)
+        whose = [self._entity(reading) for reading in readings]
+        entities = [entity for entity in whose if entity is not None]
+        if len(entities) < len(whose) or self._unnamed:
+            entities, readings, collected = self._named(whose, readings, collected)
+        self.pods = len(entities)
+        self._exporter.put(entities, readings, collected, wall_offset_ns)
         self.ticks += 1
         self.tick_ns += self._mono_clock() - looked_ns
+
+    def _entity(self, reading: Reading) -> Entity | None:
+        """Whose it is; None while its pod waits for its name."""
+        key, path = reading.key, reading.path
+        pod = self.known.by_cgroup_uid.get(key)
+        if pod is None:
+            return None
+        known_pod, known_path, entity = self._entities.get(key, (None, None, None))
+        if known_pod is not pod or known_path != path or entity is None:
+            entity = self._describe(pod, path)
+            self._entities[key] = pod, path, entity
+        return entity
+
+    def _named(
+        self, whose: Sequence[Entity | None], readings: Sequence[Reading], collected: Rows
+    ) -> tuple[list[Entity], list[Reading], Rows]:
+        """Without the readings of pods that wait for their names, with those of pods that have ended meanwhile."""
+        last, self._unnamed = self._unnamed, {}
+        named: list[tuple[Entity, Reading, Row]] = []
+        for entity, reading, row in zip(whose, readings, collected.rows, strict=True):
+            if entity is not None:
+                named.append((entity, reading, row))
+            else:
+                self._unnamed[reading.key] = self.known.waiting[reading.key], reading, row
+        left_out = self.known.left_out if last else ()
+        for uid, (pod, reading, row) in last.items():
+            if uid in left_out:
+                continue
+            if uid not in self._running:
+                # It has ended before its start time was known: that is left out.
+                named.append((self._describe(self.known.by_cgroup_uid.get(uid, pod), reading.path), reading, row))
+            elif uid not in self.known.by_cgroup_uid:
+                self._unnamed.setdefault(uid, (pod, reading, row))
+        return (
+            [entity for entity, _, _ in named],
+            [reading for _, reading, _ in named],
+            collected._replace(rows=[row for _, _, row in named]),
+        )
 
     def _clocks(self) -> tuple[int, int]:
         """The time now on the monotonic clock, and the wall clock less it.
@@ -170,7 +204,7 @@ class Agent:
         return tries[-1][1], min(tries)[2]
 
     def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
-        self.known.update(self._told(), self._running, looked_ns)
+        self.known.update(self._told(), self._running, looked_ns, self._left_out())
         # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
         wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid | self.known.waiting
         try:
@@ -183,16 +217,22 @@ class Agent:
         self._running = found.keys()
         if self._restarts:
             self._restarts = False
-            self.known.hold(self._exporter.holders(found, self._cgroups.look))
-            self.known.update(self._told(), self._running, looked_ns)
-            readings = [
-                reading for reading in readings if reading.cgroup_uid in self.known.by_cgroup_uid | self.known.waiting
-            ]
+            self.known.hold(self._exporter.holders(found, self._cgroups.look), aside=self._left_out().unknown)
+            self.known.update(self._told(), self._running, looked_ns, self._left_out())
+            readings = [reading for reading in readings if reading.key in self.known.by_cgroup_uid | self.known.waiting]
         if _log.isEnabledFor(logging.DEBUG):
-            self._log_changes({reading.cgroup_uid for reading in readings} & self.known.by_cgroup_uid.keys())
+            self._log_changes({reading.key for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
-        self.coverage.update(looked_ns, self.known.expected(found), found)
-        self._exporter.forget_all_but(self.known.by_cgroup_uid)
+        self.coverage.update(
+            looked_ns,
+            self.known.expected(found),
+            self._cgroups.found_pods,
+            excluded=self.known.left_out,
+            hides_others=self._left_out().hides_others,
+        )
+        self._exporter.forget_all_but(self.known.by_cgroup_uid.keys() | self.known.set_aside.keys())
+        if len(self._entities) > len(self.known.by_cgroup_uid):
+            self._entities = {key: was for key, was in self._entities.items() if key in self.known.by_cgroup_uid}
         return readings
 
     def _log_changes(self, measured: set[str]) -> None:
@@ -250,6 +290,13 @@ def own_rows(
             monotonic=False,
         ),
         OwnMetric(
+            "pods.excluded",
+            "{pod}",
+            "Pods that the settings leave out",
+            lambda: agent.coverage.excluded,
+            monotonic=False,
+        ),
+        OwnMetric(
             "read.errors",
             "{error}",
             "Figures that could not be read",
@@ -303,12 +350,11 @@ def run(
         ExporterError: something cannot be used as it is set.
     """
     watcher = watch_pods(settings, hide_token)
+    instruments = PodInstruments(ALUMET)
     exporter = Exporter(
         open_transport(settings.otlp),
-        ALUMET,
+        instruments.columns,
         queue_bytes=settings.queue_bytes,
-        point_attributes=settings.point_attributes,
-        resource_attributes=settings.resource_attributes,
         endpoint=settings.otlp.endpoint,
         prefix=settings.metric_prefix,
         suffix=settings.metric_suffix,
@@ -318,8 +364,14 @@ def run(
     agent = Agent(
         cgroups=open_cgroups(settings),
         pods=lambda: watcher.pods,
+        left_out=lambda: watcher.left_out,
         exporter=exporter,
-        metrics=ALUMET,
+        instruments=instruments,
+        describe=partial(
+            pod_entity,
+            shared=shared_attributes(settings.resource_attributes),
+            with_points=settings.point_attributes,
+        ),
         source=LISTED_BY[settings.pod_source.method],
         # A file has what it has.
         start_time_wait_ns=0 if settings.pod_source.method == "file" else START_TIME_WAIT_NS,

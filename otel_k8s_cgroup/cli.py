@@ -94,7 +94,7 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
             why = snapshot.why_no_list(str(where), waited_seconds=arguments.wait, failure=watcher.list_failure)
             _log.error("%s", why)
             return 1
-        pods = watcher.pods
+        pods, left_out = watcher.pods, len(watcher.left_out.pods)
         readings = snapshot.read_twice(cgroups, pods, agent.ReadErrors().figure)
     finally:
         watcher.stop(timeout_seconds=0.5)
@@ -105,6 +105,10 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
             _log.error("%s", no_cgroups(len(running), len(cgroups.found), lists, settings.cgroup_root))
         else:
             has = f"only pods that have finished ({len(pods)})" if pods else "no pods"
+            if left_out:
+                has += f", but for {left_out} that the settings leave out"
+            elif settings.choice.pod_selector:
+                has += f" of pod_selector {settings.choice.pod_selector!r}"
             _log.error("nothing to show: node %r (k8s_node) has %s", settings.k8s_node, has)
         return 1
     (snapshot.print_json if arguments.json else snapshot.print_table)(readings, sys.stdout)

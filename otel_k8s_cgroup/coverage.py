@@ -1,4 +1,4 @@
-"""Pods that are known against cgroups that are there: counts what does not match, and reports it once."""
+"""Pods and containers that are known against cgroups that are there: reports, once, what does not match."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _log = logging.getLogger(__name__)
 _TICKS_WITHOUT_CGROUPS = 2
 """A tick may come between the API's word of a pod and its cgroup."""
 
-UNNAMED_SECONDS = 60.0
-"""How long a pod's cgroup may lack a pod: the API reports one within seconds, or within 30 s of an outage."""
+UNMATCHED_SECONDS = 60.0
+"""How long a cgroup may lack its pod, or a container its cgroup: the API reports one within seconds, or within 30 s of
+an outage."""
 
 
 class Coverage:
@@ -28,25 +29,59 @@ class Coverage:
     def __init__(self, *, root: str, source: str) -> None:
         self.unnamed = 0
         """Pods' cgroups for which no pod is known, at the last tick."""
+        self.excluded = 0
+        """Pods' cgroups that the settings leave out, at the last tick."""
         self._root = root
         self._source = source
-        self._unnamed_since_ns: dict[str, int] = {}
+        self._unnamed = _Unmatched()
+        self._without_cgroup = _Unmatched()
         self._ticks_without = 0
         self._reported_missing = False
-        self._reported_unnamed = False
 
-    def update(self, now_ns: int, pods: Collection[str], found: Mapping[str, tuple[str, object]]) -> None:
+    def update(
+        self,
+        now_ns: int,
+        pods: Collection[str],
+        found: Mapping[str, str],
+        *,
+        excluded: Collection[str] = (),
+        hides_others: bool = False,
+        containers_without_cgroup: Collection[str] = (),
+    ) -> None:
         """One tick's.
 
         Args:
             now_ns: on the monotonic clock.
             pods: the cgroup uids of the pods that should have a cgroup (``KnownPods.expected``).
-            found: as ``NodeCgroups.found``: cgroup uid → path and origin of each pod's cgroup that is there.
+            found: as ``NodeCgroups.found_pods``: cgroup uid → path of each pod's cgroup that is there.
+            excluded: the cgroup uids of those of ``pods`` that the settings leave out.
+            hides_others: as in ``LeftOut``: a cgroup for which no pod is listed is one that they leave out.
+            containers_without_cgroup: the keys of containers that are wanted and listed as running, and not found.
         """
         unnamed = found.keys() - pods
-        self.unnamed = len(unnamed)
         self._report_missing(len(pods), len(found), len(unnamed))
-        self._report_unnamed(now_ns, unnamed, found)
+        self.excluded = len(found.keys() & excluded)
+        if hides_others:
+            self.excluded += len(unnamed)
+            unnamed = set()
+        self.unnamed = len(unnamed)
+        if lasting := self._unnamed.update(now_ns, unnamed):
+            _log.warning(
+                "cgroups of pods that are not measured: %d; for %g s %s has listed no pod for them (such as %s)",
+                len(lasting),
+                UNMATCHED_SECONDS,
+                self._source,
+                found[lasting[0]],
+            )
+        if lasting := self._without_cgroup.update(now_ns, containers_without_cgroup):
+            _log.warning(
+                "containers that are not measured: %d; for %g s %s has listed them as running, but they have no cgroup "
+                "of their own (such as %s), as where a pod is a virtual machine",
+                len(lasting),
+                UNMATCHED_SECONDS,
+                self._source,
+                lasting[0],
+            )
 
     def _report_missing(self, pods: int, found: int, unnamed: int) -> None:
         if not pods or found > unnamed:
@@ -60,27 +95,26 @@ class Coverage:
             self._reported_missing = True
             _log.warning("%s", no_cgroups(pods, found, self._source, self._root))
 
-    def _report_unnamed(self, now_ns: int, unnamed: Collection[str], found: Mapping[str, tuple[str, object]]) -> None:
-        since = self._unnamed_since_ns
-        if not unnamed:
-            since.clear()
-            self._reported_unnamed = False
-            return
-        self._unnamed_since_ns = {uid: since.get(uid, now_ns) for uid in unnamed}
-        if self._reported_unnamed:
-            return
-        lasting = [
-            uid for uid, since_ns in self._unnamed_since_ns.items() if now_ns - since_ns >= UNNAMED_SECONDS * 1e9
-        ]
-        if lasting:
-            self._reported_unnamed = True
-            _log.warning(
-                "cgroups of pods that are not measured: %d; for %g s %s has listed no pod for them (such as %s)",
-                len(lasting),
-                UNNAMED_SECONDS,
-                self._source,
-                found[min(lasting)][0],
-            )
+
+class _Unmatched:
+    """What lacks its counterpart, and since when."""
+
+    def __init__(self) -> None:
+        self._since_ns: dict[str, int] = {}
+        self._reported = False
+
+    def update(self, now_ns: int, keys: Collection[str]) -> list[str]:
+        """Those that have lasted, in order, where that is to be reported: once, until there are none any more."""
+        since = self._since_ns
+        self._since_ns = {key: since.get(key, now_ns) for key in keys}
+        self._reported = self._reported and bool(keys)
+        if self._reported:
+            return []
+        lasting = sorted(
+            key for key, since_ns in self._since_ns.items() if now_ns - since_ns >= UNMATCHED_SECONDS * 1e9
+        )
+        self._reported = bool(lasting)
+        return lasting
 
 
 def no_cgroups(pods: int, found: int, source: str, root: str) -> str:

@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
-from otel_k8s_cgroup.metrics import Instrument
+from otel_k8s_cgroup.metrics import Instrument, Rows, columns_of
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 
     from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Reading
-    from otel_k8s_cgroup.table import Column
-
-Row = tuple[int | float | None, ...]
-"""One reading's values: one a point, in the order of the metrics; a counter's is cumulative; None is absent."""
+    from otel_k8s_cgroup.table import Values
 
 SCOPE_NAME = "otel_k8s_cgroup"
 
@@ -44,14 +41,14 @@ SCOPE_NAME = "otel_k8s_cgroup"
 class _Observed(float):
     """A finite number, which is what the SDK checks; it carries a column."""
 
-    __slots__ = ("column",)
+    __slots__ = ("values",)
 
-    column: Column
+    values: Values
 
 
-def _observed(column: Column) -> _Observed:
+def _observed(values: Values) -> _Observed:
     observed = _Observed(0.0)
-    observed.column = column
+    observed.values = values
     return observed
 
 
@@ -59,11 +56,11 @@ class _AsObserved(_LastValueAggregation):
     """Keeps the columns of a collect. (The SDK takes it for a gauge's; a counter's values are cumulative.)"""
 
     def __init__(self) -> None:
-        self._columns: list[Column] = []
+        self._columns: list[Values] = []
 
     def aggregate(self, measurement: Measurement, should_sample_exemplar: bool = True) -> None:  # noqa: ARG002 the SDK's signature
         observed: Any = measurement.value
-        self._columns.append(observed.column)
+        self._columns.append(observed.values)
 
     def collect(self, *_temporality_and_start: object) -> Any:
         """All of them as the one data point of their metric."""
@@ -124,6 +121,7 @@ class PodInstruments:
             )
             create(metric.name, [self._callback(metric)], metric.unit, metric.description)
         self._names = [metric.name for metric in metrics]
+        self.columns = columns_of(metrics)
 
     def _callback(self, metric: Metric) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_options: CallbackOptions) -> Iterator[Observation]:
@@ -132,16 +130,16 @@ class PodInstruments:
 
         return observe
 
-    def collect(self, readings: Sequence[Reading]) -> list[Row]:
+    def collect(self, readings: Sequence[Reading]) -> Rows:
         """Lets the SDK collect this tick's readings; one row a reading, in their order."""
         self._table = Table(readings)
         collected = self._reader.collect_now()
         self._table = Table(())
         if collected is None:
-            return []
+            return Rows(self.columns, [])
         metrics = {metric.name: metric for metric in collected.resource_metrics[0].scope_metrics[0].metrics}
         columns: list[Any] = []
         for name in self._names:
             kept: Any = metrics[name].data.data_points[0]
             columns += kept
-        return list(zip(*columns, strict=True))
+        return Rows(self.columns, list(zip(*columns, strict=True)))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Instrument(Enum):
@@ -34,6 +38,43 @@ class Metric:
     description: str
     """The instrument's; it is not sent. The README says more."""
     points: tuple[Point, ...]
+    schema: str = "alumet"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One value of a row: a point of a metric."""
+
+    metric: Metric
+    point: Point
+
+    @property
+    def attributes(self) -> tuple[tuple[str, str], ...]:
+        """What tells the point from the metric's others."""
+        return () if self.point.kind is None else (("kind", self.point.kind),)
+
+    @property
+    def label(self) -> str:
+        """Its name in the state file."""
+        return " ".join((self.metric.name, *(value for _, value in self.attributes)))
+
+
+def columns_of(metrics: Iterable[Metric]) -> tuple[Column, ...]:
+    """One a point, in the order of the metrics."""
+    return tuple(Column(metric, point) for metric in metrics for point in metric.points)
+
+
+Row = tuple[int | float | None, ...]
+"""One entity's values: one a column; a counter's is cumulative; None is absent."""
+
+
+class Rows(NamedTuple):
+    """What was collected at one tick."""
+
+    columns: tuple[Column, ...]
+    """The same object for as long as they are the same."""
+    rows: list[Row]
+    """One an entity."""
 
 
 def _kinds(total: str, system: str, user: str) -> tuple[Point, ...]:

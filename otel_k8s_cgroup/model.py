@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
-    from typing import Any, TypeAlias
+    from typing import Any
 
     Stats: TypeAlias = Any
     """A named tuple of figures: ``figures.row_type``."""
@@ -61,6 +64,45 @@ class OtlpTarget:
     client_key_file: str | None = None
 
 
+PodAttribute = Literal["workload", "qos_class", "priority_class", "ip", "hostname"]
+QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is decoded and kept of a pod beside its identity; nothing by default.
+
+    Patterns are shell patterns: ``*`` stands for any characters, ``?`` for one.
+    """
+
+    attributes: frozenset[PodAttribute] = frozenset()
+    labels: tuple[str, ...] = ()
+    """Patterns of keys."""
+    annotations: tuple[str, ...] = ()
+    """Patterns of keys."""
+    service: bool = False
+    """Whether ``service.*`` and what ``resource.opentelemetry.io/`` annotations say become attributes."""
+    containers: bool = False
+    include_containers: tuple[str, ...] = ()
+    """Patterns of names; none: all."""
+    exclude_containers: tuple[str, ...] = ()
+    """Patterns of names; they win."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which pods are measured: those that every field lets through; all by default."""
+
+    include_namespaces: tuple[str, ...] = ()
+    """Patterns; none: all."""
+    exclude_namespaces: tuple[str, ...] = ()
+    """Patterns; they win."""
+    pod_selector: str = ""
+    """A label selector."""
+    qos_classes: tuple[QosClass, ...] = ()
+    """None: all."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """What the settings come to: the values that the exporter is made of. The README's table tells each."""
@@ -84,12 +126,79 @@ class RunSettings:
     queue_bytes: int
     state_file: str | None
     otlp: OtlpTarget
+    wanted: Wanted = Wanted()
+    choice: Choice = Choice()
     sdk_disabled: bool = False
     """``OTEL_SDK_DISABLED``: nothing is measured or sent."""
     service_name: str = SERVICE_NAME
     """``OTEL_SERVICE_NAME``: of the exporter's own Resource."""
     resource_attributes: tuple[tuple[str, str], ...] = ()
     """``OTEL_RESOURCE_ATTRIBUTES``: of every Resource, the exporter's own included."""
+
+
+class Resources(NamedTuple):
+    """What a container or a pod asks for and may use, as the API specifies it; None: not specified."""
+
+    cpu_request_nanocores: int | None = None
+    cpu_limit_nanocores: int | None = None
+    memory_request_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+
+
+NO_RESOURCES = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of a pod as the Kubernetes API tells it."""
+
+    name: str
+    kind: Literal["app", "init", "sidecar", "ephemeral"] = "app"
+    """``sidecar``: an init container with restartPolicy Always."""
+    id: str | None = None
+    """As its cgroup is named after it, without the runtime; None before it has been made."""
+    runtime: str | None = None
+    """``containerd``, ``cri-o``, ``docker``, …"""
+    previous_id: str | None = None
+    """Of the one that it was before its last restart."""
+    restart_count: int = 0
+    image_name: str | None = None
+    """With its registry, without tag and digest."""
+    image_tags: tuple[str, ...] = ()
+    image_repo_digests: tuple[str, ...] = ()
+    ready: bool | None = None
+    state: Literal["waiting", "running", "terminated"] | None = None
+    state_reason: str | None = None
+    """Why it waits or was terminated: ``CrashLoopBackOff``."""
+    last_terminated_reason: str | None = None
+    """Why it ended before its last restart: ``OOMKilled``."""
+    desired: Resources = NO_RESOURCES
+    """Of the spec."""
+    actual: Resources | None = None
+    """As the kubelet has applied it, which may come later than the spec; None where the API does not say."""
+    allocated: Resources | None = None
+    """The requests that the node has admitted; None where the API does not say."""
+    excluded: bool = False
+    """Whether the settings leave it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What may change in the life of a pod, as far as ``Wanted`` asks for it."""
+
+    attributes: bytes = b""
+    """Of its Resource, as ``identity.packed`` packs them: as strings of their own they would take four times the
+    memory. None of them says who the pod is. Empty: there are none."""
+    containers: tuple[Container, ...] = ()
+    """In the order of the spec: init containers, containers, ephemeral ones."""
+    desired: Resources = NO_RESOURCES
+    """Of the whole pod, as the scheduler and the kubelet add it up: pod-level resources, else those of its containers,
+    and its overhead. A limit only where all containers have one."""
+    actual: Resources = NO_RESOURCES
+    """The same of what the kubelet has applied."""
+
+
+NO_DETAILS = Details()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +219,61 @@ class Pod:
     its mirror's; the kubelet has no other uid of it than this one."""
     finished: bool = False
     """Whether ``status.phase`` is one that it never leaves: it has no cgroup, or not for long."""
+    details: Details = NO_DETAILS
+    """What may change; all before it stays as it is for the life of the pod's cgroup (``known.KnownPods``)."""
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        """Its containers, where they are asked for."""
+        return self.details.containers
+
+
+class LeftOut(NamedTuple):
+    """What the settings leave out (``Choice``)."""
+
+    pods: Sequence[Pod] = ()
+    """The same object until something changes."""
+    hides_others: bool = False
+    """Whether the pods that are listed are those of a selector: the API server does not tell of others."""
+    unknown: bool = False
+    """Whether some may be left out, and no list has told yet which."""
+
+
+Value: TypeAlias = str | int | tuple[str, ...]
+Attributes: TypeAlias = tuple[tuple[str, Value], ...]
+"""In the order in which they are sent, each name once. What is not known is not there."""
+
+
+class EntityKind(Enum):
+    """What is measured: an entity is what has a cgroup, and is measured by it."""
+
+    POD = "pod"
+    CONTAINER = "container"
+    QOS = "qos"
+    """All pods of a QoS class. Guaranteed pods have no cgroup in common."""
+    NODE = "node"
+    """All pods of a node: the kubelet's ``kubepods``. A host of kind nodes has several."""
+
+
+class Description(NamedTuple):
+    """What an entity's messages say of it."""
+
+    resource: Attributes
+    """Of its Resource."""
+    points: Mapping[str, Attributes] = MappingProxyType({})
+    """Schema → what each of the schema's points says beside."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entity:
+    """What is measured, as it is known now: one object until something changes."""
+
+    key: str
+    """The same for as long as its cgroup is there. A pod's is the uid in its cgroup path."""
+    kind: EntityKind
+    describe: Callable[[], Description]
+    pod: Pod | None = None
+    """Which its cgroup is named after."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +293,16 @@ class Origin:
     could not be had."""
 
 
+def container_key(cgroup_uid: str, container_id: str) -> str:
+    """The key of a container.
+
+    Args:
+        cgroup_uid: its pod's.
+        container_id: without the runtime's scheme: 64 hex digits.
+    """
+    return f"{cgroup_uid}/{container_id}"
+
+
 class CgroupRoot(NamedTuple):
     """Which hierarchy the cgroups are of: its root directory, and the cgroup version."""
 
@@ -144,12 +318,17 @@ class Look(NamedTuple):
     unlisted: tuple[str, ...] = ()
     """Directories that could not be listed, as paths below the root with a ``/`` at both ends: what is in them may be
     there unseen."""
+    kinds: frozenset[EntityKind] = frozenset({EntityKind.POD})
+    """What was looked for; entities of other kinds may be there unseen."""
 
 
 class Reading(NamedTuple):
-    """One reading of one pod's cgroup."""
+    """One reading of one entity's cgroup."""
 
-    cgroup_uid: str
+    key: str
+    """Of the entity, the same for as long as it is there: a pod's is the uid in its cgroup path, a container's is
+    ``container_key``; a QoS level's and a node's is ``path``."""
+    kind: EntityKind
     path: str
     """Below the hierarchy's root, with its leading ``/``."""
     origin: Origin
@@ -160,3 +339,10 @@ class Reading(NamedTuple):
     """When the reading before was; of one that was born, its origin. 0 where there was none."""
     before: Stats
     """The reading before; without figures where there was none."""
+
+    @property
+    def qos_class(self) -> Literal["burstable", "besteffort"] | None:
+        """Of a QoS level; None of anything else."""
+        if self.kind is not EntityKind.QOS:
+            return None
+        return "burstable" if self.path.removesuffix(".slice").endswith("burstable") else "besteffort"

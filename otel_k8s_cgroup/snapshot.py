@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from otel_k8s_cgroup.identity import pod_resource
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.table import Table
 
@@ -32,7 +33,7 @@ def read_twice(
     by_uid = {pod.cgroup_uid: pod for pod in pods}
     cgroups.read(by_uid, lambda _error: None)
     wait(seconds)
-    readings = [(by_uid[reading.cgroup_uid], reading) for reading in cgroups.read(by_uid, report)]
+    readings = [(by_uid[reading.key], reading) for reading in cgroups.read(by_uid, report)]
     return sorted(
         readings, key=lambda each: (-(_value(each[1], "cpu_usage_percent") or 0), each[0].namespace, each[0].name)
     )
@@ -69,6 +70,7 @@ def as_object(pod: Pod, reading: Reading) -> Mapping[str, object]:
         "node": pod.node,
         "start_time": pod.start_time,
         "cgroup_path": reading.path,
+        "resource": dict(pod_resource(pod, reading.path)),
         **figures,
     }
 

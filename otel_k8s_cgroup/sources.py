@@ -55,7 +55,7 @@ def watch_pods(settings: RunSettings, hide_token: Callable[[str], None]) -> PodW
             verify=not settings.kubelet_insecure,
             server=KUBELET if settings.kubelet_ca_file else KUBELET._replace(ca_setting="k8s_ca_file"),
         )
-    return open_pods(source, node=settings.k8s_node, client=client)
+    return open_pods(source, node=settings.k8s_node, client=client, wanted=settings.wanted, choice=settings.choice)
 
 
 def open_cgroups(settings: RunSettings) -> NodeCgroups:

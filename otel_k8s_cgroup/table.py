@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from otel_k8s_cgroup.figures import DERIVED
+from otel_k8s_cgroup.figures import DERIVED, Difference, Rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_k8s_cgroup.figures import Rate
     from otel_k8s_cgroup.model import Reading
 
-Column: TypeAlias = "Sequence[int | float | None]"
+Values: TypeAlias = "Sequence[int | float | None]"
+"""A figure of each entity."""
 
-_RATES = {rate.name: rate for rate in DERIVED}
+_DERIVED = {derived.name: derived for derived in DERIVED}
 
 
 class Table:
@@ -26,29 +26,43 @@ class Table:
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._readings = readings
-        self._columns: dict[str, Column] = {}
+        self._columns: dict[str, Values] = {}
         if readings:
             columns = zip(*[reading.stats for reading in readings], strict=True)
             self._columns = dict(zip(readings[0].stats._fields, columns, strict=True))
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> Values:
         """The values of a figure, or of a derived one; None where an entity does not have it."""
         column = self._columns.get(name)
         if column is None:
-            rate = _RATES.get(name)
-            column = self._columns[name] = self._rate(rate) if rate else (None,) * len(self._readings)
+            column = self._columns[name] = self._derive(name)
         return column
 
-    def _rate(self, rate: Rate) -> Column:
+    def _derive(self, name: str) -> Values:
+        derived = _DERIVED.get(name)
+        if derived is None:
+            return (None,) * len(self._readings)
+        if isinstance(derived, Rate):
+            return self._rate(derived)
+        if isinstance(derived, Difference):
+            pairs = zip(self.column(derived.whole), self.column(derived.part), strict=True)
+            return [
+                None if whole is None or part is None else whole - part if whole > part else 0 for whole, part in pairs
+            ]
+        pairs = zip(self.column(derived.dividend), self.column(derived.divisor), strict=True)
+        # Neither is negative: what is 0 divides nothing.
+        return [dividend / divisor if divisor and dividend is not None else None for dividend, divisor in pairs]
+
+    def _rate(self, rate: Rate) -> Values:
         """Absent at a first reading, and where the counter went down."""
-        if not self._readings:
-            return ()
+        if not self._readings or rate.counter not in self._readings[0].stats._fields:
+            return (None,) * len(self._readings)
         number = self._readings[0].stats._fields.index(rate.counter)
         scale = rate.scale
         return [
             scale * (now - was) / elapsed_ns
             if now is not None and was is not None and now >= was and (elapsed_ns := mono_ns - before_ns) > 0
             else None
-            for _, _, _, mono_ns, stats, before_ns, before in self._readings
+            for _, _, _, _, mono_ns, stats, before_ns, before in self._readings
             for now, was in ((stats[number], before[number]),)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
@@ -23,13 +23,13 @@ _TYPES = {"as_int": "int", "as_double": "double"}
 class Point:
     """One data point, with what is said of its resource and metric."""
 
-    resource: dict[str, str]
+    resource: dict[str, Any]
     scope: str
     metric: str
     unit: str
     kind: str
     """``gauge int``, ``gauge double``, ``delta monotonic sum int``, …"""
-    attributes: dict[str, str]
+    attributes: dict[str, Any]
     start_ns: int
     time_ns: int
     value: int | float
@@ -37,7 +37,7 @@ class Point:
     @property
     def pod(self) -> str:
         """``k8s.pod.uid``; empty where the resource is no pod."""
-        return self.resource.get("k8s.pod.uid", "")
+        return str(self.resource.get("k8s.pod.uid", ""))
 
     @property
     def series(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
@@ -118,16 +118,23 @@ def _kind(metric: Metric) -> str:
     return f"{'delta' if delta else 'cumulative'} {'monotonic ' if metric.sum.is_monotonic else ''}sum"
 
 
-def _attributes(pairs: Iterable[KeyValue]) -> dict[str, str]:
-    attributes: dict[str, str] = {}
+def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
     for pair in pairs:
         if pair.key in attributes:
             raise AssertionError(f"attribute {pair.key} twice")
-        attributes[pair.key] = _text(pair.value)
+        attributes[pair.key] = _value(pair.value)
     return attributes
 
 
-def _text(value: AnyValue) -> str:
-    if not value.HasField("string_value"):
-        raise AssertionError(f"not a string: {value}")
-    return value.string_value
+def _value(value: AnyValue) -> Any:
+    """A string, an integer, or a tuple of such."""
+    match value.WhichOneof("value"):
+        case "string_value":
+            return value.string_value
+        case "int_value":
+            return value.int_value
+        case "array_value":
+            return tuple(map(_value, value.array_value.values))
+        case other:
+            raise AssertionError(f"{other}: {value}")

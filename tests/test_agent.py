@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,13 +10,18 @@ import pytest
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
-from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.model import LeftOut, Pod
+from tests.fakes.cgroup_tree import CgroupTree, Figures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from otel_k8s_cgroup.export.transport import Receipt
+    from otel_k8s_cgroup.model import Entity
 
 MS = 1_000_000
 
@@ -80,8 +85,9 @@ class Run:
         agent = Timed(
             cgroups=NodeCgroups(str(self.root), open_files=OpenFiles(100), clock=clock),
             pods=tuple,
-            exporter=Flushed(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-            metrics=ALUMET,
+            exporter=Flushed(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+            instruments=PodInstruments(ALUMET),
+            describe=pod_entity,
             mono_clock=clock,
             wall_clock=clock,
         )
@@ -121,8 +127,9 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=tuple,
-        exporter=Exporter(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-        metrics=ALUMET,
+        exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
     )
     with caplog.at_level("INFO"):
         agent.tick()
@@ -142,7 +149,7 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
     busy = iter([200 * MS, 150 * MS])
 
     class Offsets(Exporter):
-        def put(self, readings: object, rows: object, wall_offset_ns: int) -> None:  # noqa: ARG002
+        def put(self, entities: object, readings: object, collected: object, wall_offset_ns: int) -> None:  # noqa: ARG002
             offsets.append(wall_offset_ns)
 
     def wall() -> int:
@@ -152,8 +159,9 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=clock),
         pods=tuple,
-        exporter=Offsets(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-        metrics=ALUMET,
+        exporter=Offsets(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
         mono_clock=clock,
         wall_clock=wall,
     )
@@ -167,8 +175,9 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=lambda: pods,
-        exporter=Exporter(NoReceiver(), ALUMET, queue_bytes=1 << 20, point_attributes=True),
-        metrics=ALUMET,
+        exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
         source="the kubelet",
     )
     agent.tick()
@@ -176,3 +185,36 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
     agent.tick()
     [record] = caplog.records
     assert f"none of the pods that the kubelet lists (2) has a cgroup below {root}: mount" in record.getMessage()
+
+
+def test_a_pod_that_is_left_out_before_it_is_named_is_not_sent_at_its_end(tmp_path: Path) -> None:
+    """Its last reading would else be sent once its cgroup is gone."""
+    uid = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
+    tree = CgroupTree(tmp_path / "cgroup")
+    tree.write(uid, Figures())
+    early = replace(pod(uid), start_time=None)
+    listed: list[tuple[Pod, ...]] = [(early,)]
+    left_out = [LeftOut()]
+    put: list[str] = []
+
+    class Noted(Exporter):
+        def put(self, entities: Sequence[Entity], *_rest: object) -> None:
+            put.extend(entity.key for entity in entities)
+
+    agent = Agent(
+        cgroups=NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=Clock()),
+        pods=lambda: listed[-1],
+        left_out=lambda: left_out[-1],
+        exporter=Noted(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
+        instruments=PodInstruments(ALUMET),
+        describe=pod_entity,
+    )
+    agent.tick()
+    agent.tick()
+    listed.append(())
+    left_out.append(LeftOut((early,)))
+    agent.tick()
+    tree.remove(uid)
+    agent.tick()
+    agent.tick()
+    assert put == []

@@ -200,6 +200,33 @@ def test_a_snapshot_of_pods_without_cgroups_names_the_root(node: Path) -> None:
     assert "k8s_node" not in line
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--exclude-namespaces", "*"), "has no pods, but for 1 that the settings leave out"),
+        (("--pod-selector", "app=other"), "has no pods, but for 1 that the settings leave out"),
+    ],
+)
+def test_a_snapshot_of_pods_that_are_left_out_says_so(node: Path, more: tuple[str, str], said: str) -> None:
+    """Neither the root nor the node's name is wrong."""
+    result = cli("snapshot", *flags(node), *more)
+    assert result.returncode == 1
+    assert said in result.stderr.splitlines()[-1]
+
+
+def test_a_snapshot_shows_what_a_resource_says(node: Path) -> None:
+    """So that patterns of labels can be tried out."""
+    pods = node.parent / "pods.json"
+    pods.write_text(pods.read_text().replace('"namespace"', '"labels": {"team": "a", "x": "y"}, "namespace"'))
+    result = cli("snapshot", "--json", *flags(node), "--pod-labels", "te*", "--service-attributes")
+    assert result.returncode == 0
+    (found,) = json.loads(result.stdout)
+    resource = found["resource"]
+    assert resource["k8s.pod.label.team"] == "a"
+    assert "k8s.pod.label.x" not in resource
+    assert resource["service.name"] == resource["k8s.pod.name"]
+
+
 def test_a_snapshot_of_finished_pods_says_so(node: Path) -> None:
     """They have no cgroup: neither the root nor the node's name is wrong."""
     shutil.rmtree(node / POD_DIRECTORY)
@@ -259,6 +286,13 @@ def test_snapshot_json_has_the_metrics_names_as_keys(node: Path) -> None:
             "node": "n1",
             "start_time": None,
             "cgroup_path": f"/{POD_DIRECTORY}",
+            "resource": {
+                "k8s.pod.uid": UID,
+                "k8s.pod.name": "cart",
+                "k8s.namespace.name": "shop",
+                "k8s.node.name": "n1",
+                "cgroup.path": f"/{POD_DIRECTORY}",
+            },
             "cpu_time": {"total": 1_500_000_000, "system": 500_000_000, "user": 1_000_000_000},
             "cpu_percent": {"total": 25.0, "system": 12.5, "user": 12.5},
             "memory_usage": 4096,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_k8s_cgroup.coverage import UNNAMED_SECONDS, Coverage
+from otel_k8s_cgroup.coverage import UNMATCHED_SECONDS, Coverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def found(*uids: str) -> dict[str, tuple[str, object]]:
-    return {uid: (f"/kubepods/pod{uid}", None) for uid in uids}
+def found(*uids: str) -> dict[str, str]:
+    return {uid: f"/kubepods/pod{uid}" for uid in uids}
 
 
 def test_pods_without_any_cgroup(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
@@ -66,7 +66,7 @@ def test_only_others_have_a_cgroup(coverage: Coverage, lines: Callable[[], list[
 
 def test_cgroups_that_nobody_named(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
     """They are counted at once and reported once they last, once until there are none any more."""
-    last = round(UNNAMED_SECONDS)
+    last = round(UNMATCHED_SECONDS)
     for second in range(last + 3):
         coverage.update(second * SECOND, {"a"}, found("a", "x", *(["y"] if second > 1 else [])))
         assert coverage.unnamed == (2 if second > 1 else 1)
@@ -91,3 +91,42 @@ def test_a_cgroup_that_is_named_in_time_is_not_reported(coverage: Coverage, line
     for second in (61, 120):
         coverage.update(second * SECOND, {"a"}, found("a", "x"))
     assert lines() == []
+
+
+def test_containers_that_have_no_cgroup(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
+    """They are reported once they last, once until all have one: not each start of a container is one."""
+    for second in range(59):
+        coverage.update(second * SECOND, {"a"}, found("a"), containers_without_cgroup={f"a/{second}"})
+    coverage.update(59 * SECOND, {"a"}, found("a"), containers_without_cgroup={"a/x"})
+    for second in (118, 119, 120, 200):
+        coverage.update(second * SECOND, {"a"}, found("a"), containers_without_cgroup={"a/y", "a/x"})
+        assert len(lines()) == (second > 118)
+    reported = (
+        "containers that are not measured: 1; for 60 s the API has listed them as running, but they have no cgroup of "
+        "their own (such as a/x), as where a pod is a virtual machine"
+    )
+    assert lines() == [reported]
+    coverage.update(201 * SECOND, {"a"}, found("a"))
+    for second in (202, 262):
+        coverage.update(second * SECOND, {"a"}, found("a"), containers_without_cgroup={"a/x"})
+    assert lines() == [reported, reported]
+
+
+def test_what_the_settings_leave_out_is_counted_and_is_no_surprise(
+    coverage: Coverage, lines: Callable[[], list[str]]
+) -> None:
+    """Listed and left out, or hidden by a selector: neither is a cgroup that nobody named."""
+    for second in range(0, 200, 50):
+        coverage.update(second * SECOND, {"a", "b"}, found("a", "b"), excluded={"b", "gone"})
+        assert (coverage.excluded, coverage.unnamed) == (1, 0)
+    for second in range(200, 400, 50):
+        coverage.update(second * SECOND, {"a"}, found("a", "b", "c"), hides_others=True)
+        assert (coverage.excluded, coverage.unnamed) == (2, 0)
+    assert lines() == []
+
+
+def test_behind_a_selector_a_wrong_node_is_noticed(coverage: Coverage, lines: Callable[[], list[str]]) -> None:
+    """Pods are listed, and the cgroups that are there are all of others."""
+    for second in (0, 1):
+        coverage.update(second * SECOND, {"a"}, found("x", "y"), hides_others=True)
+    assert "is k8s_node this node's name" in lines()[0]

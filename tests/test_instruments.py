@@ -7,7 +7,7 @@ import pytest
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, Reading
+from otel_k8s_cgroup.model import EntityKind, Origin, Reading
 
 
 def reading(number: int) -> Reading:
@@ -15,7 +15,8 @@ def reading(number: int) -> Reading:
     kinds = (None, None) if number % 5 == 0 else (number + 2, number + 3)
     memory = (None,) * 5 if number % 3 == 0 else tuple(range(number + 4, number + 9))
     stats = Stats(number + 1, *kinds, *memory)
-    return Reading(f"uid-{number}", "/", Origin(False, 0, stats), 500, stats, 100, Stats(number, number, number))
+    origin = Origin(False, 0, stats)
+    return Reading(f"uid-{number}", EntityKind.POD, "/", origin, 500, stats, 100, Stats(number, number, number))
 
 
 def row(number: int) -> tuple[int | float | None, ...]:
@@ -31,4 +32,4 @@ def test_each_row_has_its_own_readings_values(sizes: tuple[int, ...]) -> None:
     instruments = PodInstruments(ALUMET)
     for size in sizes:
         numbers = [size * 10_000 + number for number in range(size)]
-        assert instruments.collect([reading(number) for number in numbers]) == [row(number) for number in numbers]
+        assert instruments.collect([reading(number) for number in numbers]).rows == [row(number) for number in numbers]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from otel_k8s_cgroup.known import KnownPods
-from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.model import Details, LeftOut, Pod
 
 
 def pod(uid: str, *, cgroup_uid: str | None = None, started: str | None = "2026-01-01T00:00:00Z") -> Pod:
@@ -155,3 +155,89 @@ def test_who_held_a_cgroup_before_a_restart_holds_it_on() -> None:
     assert known.by_cgroup_uid == {"hash": before, "gone": pod("gone")}
     known.update((later,), set(), 1)
     assert known.by_cgroup_uid == {"hash": later}
+
+
+def test_what_may_change_follows_and_identity_stays() -> None:
+    """Labels and containers are as they are listed now; start time and uid as the cgroup was named."""
+    first = Pod("m", "etcd", "ns", "node", "2026-01-01T00:00:00Z", "hash", details=Details(b"1"))
+    anew = Pod("new", "etcd", "ns", "node", "2026-02-02T00:00:00Z", "hash", details=Details(b"2"))
+    known = KnownPods()
+    known.update((first,), set(), 0)
+    changed = replace(first, details=Details(b"3"))
+    known.update((changed,), {"hash"}, 0)
+    assert known.by_cgroup_uid == {"hash": changed}
+    known.update((anew,), {"hash"}, 0)
+    kept = known.by_cgroup_uid["hash"]
+    assert kept == replace(first, details=Details(b"2"))
+    known.update((anew,), {"hash"}, 1)
+    assert known.by_cgroup_uid["hash"] is kept
+
+
+def test_a_refused_claim_changes_no_details() -> None:
+    """A thief's labels are not those of the pod that holds the cgroup."""
+    first = Pod("m", "etcd", "kube-system", "node", "2026-01-01T00:00:00Z", "hash", details=Details(b"1"))
+    thief = Pod("t", "thief", "ns", "node", "2026-01-01T00:00:00Z", "hash", details=Details(b"2"))
+    known = KnownPods()
+    known.update((first,), set(), 0)
+    known.update((thief,), {"hash"}, 0)
+    assert known.by_cgroup_uid == {"hash": first}
+
+
+def test_a_pod_that_is_left_out_is_set_aside_and_comes_back_as_it_was() -> None:
+    """Set aside as long as its cgroup is there, so that nothing of its CPU time is counted twice."""
+    known = KnownPods()
+    a, later = pod("a"), pod("a", started="2026-02-02T00:00:00Z")
+    known.update((a,), set(), 0)
+    left_out = LeftOut((later,))
+    known.update((), {"a"}, 1, left_out)
+    assert (known.by_cgroup_uid, known.set_aside) == ({}, {"a": a})
+    assert known.left_out == {"a"}
+    assert known.expected({"a"}) == {"a"}
+    known.update((later,), {"a"}, 2, LeftOut())
+    assert (known.by_cgroup_uid, known.set_aside) == ({"a": a}, {})
+    known.update((), {"a"}, 3, left_out)
+    known.update((), set(), 4, left_out)
+    assert (known.by_cgroup_uid, known.set_aside) == ({}, {})
+
+
+def test_a_pod_that_is_neither_listed_nor_left_out_stays_what_it_was() -> None:
+    """Forgotten by the API, or between two lists: measured where it was, set aside where it was."""
+    known = KnownPods()
+    a, b = pod("a"), pod("b")
+    known.update((a, b), set(), 0)
+    known.update((a,), {"a", "b"}, 1, LeftOut((b,)))
+    known.update((), {"a", "b"}, 2, LeftOut())
+    assert (known.by_cgroup_uid, known.set_aside) == ({"a": a}, {"b": b})
+    assert (known.left_out, known.expected(set())) == ({"b"}, {"a", "b"})
+
+
+def test_behind_a_selector_what_is_not_listed_is_left_out() -> None:
+    """The API server tells of a pod that is selected no more as of one that is gone."""
+    known = KnownPods()
+    a, b = pod("a"), pod("b")
+    known.update((a, b), set(), 0)
+    known.update((a,), {"a", "b"}, 1, LeftOut(hides_others=True))
+    assert (known.by_cgroup_uid, known.set_aside) == ({"a": a}, {"b": b})
+    known.update((a, b), {"a", "b"}, 2, LeftOut(hides_others=True))
+    assert (known.by_cgroup_uid, known.set_aside) == ({"a": a, "b": b}, {})
+
+
+def test_nobody_ends_the_measuring_of_anothers_pod() -> None:
+    """A pod that is left out and claims a static pod's cgroup leaves it measured."""
+    known = KnownPods()
+    etcd = Pod("m", "etcd", "kube-system", "node", "2026-01-01T00:00:00Z", "hash")
+    thief = Pod("t", "thief", "ns", "node", "2026-01-01T00:00:00Z", "hash")
+    known.update((etcd,), set(), 0)
+    known.update((), {"hash"}, 1, LeftOut((thief,)))
+    assert (known.by_cgroup_uid, known.set_aside) == ({"hash": etcd}, {})
+    assert known.left_out == set()
+
+
+def test_who_is_left_out_takes_its_own_cgroup_from_a_claimant() -> None:
+    """A claim on a pod that was not listed yet is over as soon as it is, measured or not."""
+    thief = Pod("t", "thief", "ns", "node", "2026-01-01T00:00:00Z", "a")
+    known = KnownPods()
+    known.update((thief,), set(), 0)
+    known.update((thief,), {"a"}, 0)
+    known.update((), {"a"}, 1, LeftOut((pod("a"),)))
+    assert (known.by_cgroup_uid, known.set_aside) == ({}, {"a": pod("a")})

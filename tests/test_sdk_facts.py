@@ -29,10 +29,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_k8s_cgroup import __version__
-from otel_k8s_cgroup.export.encode import SCOPE_NAME, PodEncoder, columns_of
+from otel_k8s_cgroup.export.encode import SCOPE_NAME, Encoder
+from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
+from otel_k8s_cgroup.identity import pod_entity
 from otel_k8s_cgroup.instruments import ManualReader
-from otel_k8s_cgroup.metrics import ALUMET, Instrument
+from otel_k8s_cgroup.metrics import ALUMET, Instrument, columns_of
 from otel_k8s_cgroup.model import Pod
 
 if TYPE_CHECKING:
@@ -178,24 +180,27 @@ def test_requests_that_are_joined_are_one_request() -> None:
 def test_a_pods_bytes_are_those_of_the_librarys_encoder() -> None:
     """The messages that we keep say what ``encode_metrics`` says of the same points."""
     pod = Pod("uid-1", "cart", "shop", "node-1", "2026-01-01T00:00:00Z", "uid-1")
-    columns = columns_of(ALUMET, "", "")
-    values: list[int | float | None] = [
+    columns = columns_of(ALUMET)
+    values = tuple(
         number + 0.5 if column.metric.instrument is Instrument.GAUGE_DOUBLE else number
         for number, column in enumerate(columns)
+    )
+    counters = [
+        value for column, value in zip(columns, values, strict=True) if column.metric.instrument is Instrument.COUNTER
     ]
-    counters = sum(column.metric.instrument is Instrument.COUNTER for column in columns)
-    ours, _ = PodEncoder(pod, "/pod", columns, point_attributes=False).encode([Step(2_000, values, [1_000] * counters)])
+    step = Step(Layout(columns).shape(values), (2_000, *values, *counters, *[1_000] * len(counters)))
+    ours = Encoder(pod_entity(pod, "/pod", with_points=False)).encode([step])
 
     def data(metric_name: str) -> Sum | Gauge:
         points = [
             NumberDataPoint(
-                {} if column.kind is None else {"kind": column.kind},
+                dict(column.attributes),
                 1_000 if column.metric.instrument is Instrument.COUNTER else None,  # type: ignore[arg-type] # a gauge has none
                 2_000,
-                value,  # type: ignore[arg-type] # all are there
+                value,
             )
             for column, value in zip(columns, values, strict=True)
-            if column.name == metric_name
+            if column.metric.name == metric_name
         ]
         metric = next(metric for metric in ALUMET if metric.name == metric_name)
         if metric.instrument is Instrument.COUNTER:
@@ -216,5 +221,5 @@ def test_a_pods_bytes_are_those_of_the_librarys_encoder() -> None:
     scope = ScopeMetrics(InstrumentationScope(SCOPE_NAME, __version__), metrics, "")
     theirs = encode_metrics(MetricsData([ResourceMetrics(resource, [scope], "")]))
     assert ExportMetricsServiceRequest.FromString(ours) == theirs, (
-        "OTLP's shape or the library's encoder has changed: export/encode.PodEncoder"
+        "OTLP's shape or the library's encoder has changed: export/encode.Encoder"
     )

@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from otel_k8s_cgroup.export import StateFile, open_transport
-from otel_k8s_cgroup.export.ledger import Names
+from otel_k8s_cgroup.export.layout import Names
 from otel_k8s_cgroup.export.state import Remembered
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.model import OtlpTarget

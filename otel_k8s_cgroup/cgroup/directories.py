@@ -1,15 +1,17 @@
-"""Which pods have a cgroup now, and since when, without walking the tree each time."""
+"""Which entities have a cgroup now, and since when, without walking the tree each time."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.files import is_exhausted, refused
-from otel_k8s_cgroup.cgroup.locate import QOS, find_parents, pod_uid, subdirectories
+from otel_k8s_cgroup.cgroup.listing import EntityDirectory, Listing
+from otel_k8s_cgroup.cgroup.locate import find_parents, subdirectories
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from otel_k8s_cgroup.cgroup.files import OpenFiles
     from otel_k8s_cgroup.errors import CgroupError
@@ -17,76 +19,33 @@ if TYPE_CHECKING:
 # A new parent of pods (a kind node that starts) is looked for this often; while there is none, at every scan.
 _DISCOVER_EVERY_NS = 10 * 10**9
 
-
-class PodDirectory(NamedTuple):
-    """Where a pod's cgroup is, and when it was certainly not there yet."""
-
-    path: str
-    """Below the hierarchy's root, with its leading ``/``."""
-    absent_ns: int | None
-    """The last look (on the monotonic clock) that would have shown it and did not. None where there was none: then it
-    may be older than we are."""
+# A directory of a cgroup file system has one link more for each directory in it, and two of its own.
+_OWN_LINKS = 2
 
 
-class _Listing:
-    """A directory that holds pods, as it was when it could last be listed; empty until then."""
-
-    __slots__ = ("absent_ns", "levels", "listed_ns", "names", "pods")
-
-    def __init__(self, absent_ns: int | None) -> None:
-        self.absent_ns = absent_ns
-        """As in ``PodDirectory``: nothing that is in it is older."""
-        self.listed_ns: int | None = None
-        self.names: set[str] = set()
-        self.levels: dict[str, int | None] = {}
-        """A QoS level's path → its ``absent_ns``."""
-        self.pods: dict[str, PodDirectory] = {}
-
-    def update(self, directory: str, names: set[str], now_ns: int) -> bool:
-        """Takes up a listing; true where it differs from the one before."""
-        changed = names != self.names
-        if changed:
-            absent_ns = self.absent_ns if self.listed_ns is None else self.listed_ns
-            levels, pods = self.levels, self.pods
-            self.levels, self.pods = {}, {}
-            for name in sorted(names):
-                path = f"{directory}/{name}"
-                if QOS.fullmatch(name):
-                    self.levels[path] = levels.get(path, absent_ns)
-                elif uid := pod_uid(name):
-                    known = pods.get(uid)
-                    self.pods[uid] = known if known and known.path == path else PodDirectory(path, absent_ns)
-            self.names = names
-        self.listed_ns = now_ns
-        return changed
-
-    def forget(self, path: str) -> None:
-        """Where the next listing has it again, it is new."""
-        self.names.discard(path.rpartition("/")[2])
-        self.levels.pop(path, None)
-        self.pods = {uid: pod for uid, pod in self.pods.items() if pod.path != path}
-
-
-class PodDirectories:
-    """The pods' directories of one hierarchy. The parents are looked for rarely; they and their QoS levels are listed
-    at each scan, and names are looked at only where a listing has changed.
+class EntityDirectories:
+    """The entities' directories of one hierarchy. The parents of pods are looked for rarely; they and their QoS levels
+    are listed at each scan, and names are looked at only where a listing has changed.
 
     Args:
         hierarchy_root: a mount.
         open_files: lends its spare descriptor where there is no other left.
+        kinds: those that are wanted, pods included.
     """
 
-    def __init__(self, hierarchy_root: str, open_files: OpenFiles) -> None:
+    def __init__(self, hierarchy_root: str, open_files: OpenFiles, kinds: Container[EntityKind]) -> None:
         self._root = hierarchy_root
         self._open_files = open_files
+        self._kinds = kinds
         self._identity = self._identify()
         self._parents: dict[str, int | None] = {}
         """Path → its ``absent_ns``."""
         self._discovered_ns = 0
         self._complete_ns: int | None = None
         """The last discovery, if it could look everywhere."""
-        self._listings: dict[str, _Listing] = {}
-        self._pods: dict[str, PodDirectory] = {}
+        self._scanned_ns: int | None = None
+        self._listings: dict[str, Listing] = {}
+        self._entities: dict[str, EntityDirectory] = {}
         self._unlisted_nests: list[str] = []
         self._unlisted_levels: list[str] = []
         self._changed = False
@@ -105,28 +64,38 @@ class PodDirectories:
         """Whether the root is still what it was: not unmounted, and nothing mounted over it."""
         return self._identity is not None and self._identify() == self._identity
 
-    def scan(self, now_ns: int, report: Callable[[CgroupError], None]) -> Mapping[str, PodDirectory]:
-        """uid → its directory; the same object as before where nothing has changed.
+    def scan(
+        self, now_ns: int, is_read: Container[str], report: Callable[[CgroupError], None]
+    ) -> Mapping[str, EntityDirectory]:
+        """Key → its directory; the same object as before where nothing has changed.
 
         A directory that cannot be listed is given to ``report``, and holds what it last did.
+
+        Args:
+            now_ns: not after now, on the monotonic clock.
+            is_read: the keys of the containers that are read after this. ``ended`` is called for each that is gone.
+            report: is given what could not be listed.
 
         Raises:
             OSError: the root itself cannot be listed.
         """
         if not self._parents or now_ns - self._discovered_ns >= _DISCOVER_EVERY_NS:
             self._discover(now_ns, report)
-        if not self._list_all(now_ns, report):
+        if not self._list_all(now_ns, is_read, report):
             # A parent has ended, mostly with all its pods; others may have come.
             self._discover(now_ns, report)
-            self._list_all(now_ns, report)
-        return self._pods
+            self._list_all(now_ns, is_read, report)
+        self._scanned_ns = now_ns
+        return self._entities
 
-    def ended(self, uid: str) -> None:
-        """The pod's cgroup has ended: where the next scan finds it all the same, it is a new one."""
-        if pod := self._pods.get(uid):
-            listing = self._listings.get(pod.path.rpartition("/")[0])
-            if listing is not None:
-                listing.forget(pod.path)
+    def ended(self, key: str) -> None:
+        """The entity's cgroup has ended: where the next scan finds it all the same, it is a new one."""
+        if entity := self._entities.get(key):
+            if entity.path in self._parents:
+                self._parents[entity.path] = self._scanned_ns
+                self._listings.pop(entity.path, None)
+            elif listing := self._listings.get(entity.path.rpartition("/")[0]):
+                listing.forget(entity.path)
             self._changed = True
 
     def _discover(self, now_ns: int, report: Callable[[CgroupError], None]) -> None:
@@ -143,43 +112,97 @@ class PodDirectories:
         self._discovered_ns = now_ns
         self._complete_ns = None if unlisted else now_ns
 
-    def _list_all(self, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
-        """Lists the parents and their QoS levels; false where a parent has ended."""
-        seen: dict[str, _Listing] = {}
+    def _list_all(self, now_ns: int, is_read: Container[str], report: Callable[[CgroupError], None]) -> bool:
+        """Lists the parents, their QoS levels, and their pods; false where a parent has ended."""
+        seen: dict[str, Listing] = {}
         self._unlisted_levels = []
         for parent, absent_ns in self._parents.items():
-            listing = self._list(parent, absent_ns, now_ns, report)
-            if listing is None:
+            listing = self._listings.get(parent) or Listing(absent_ns)
+            if not self._list(parent, listing, os.listdir, now_ns, report):
+                self._parents[parent] = now_ns  # where it is there again when it is looked for, it is a new one
                 continue
             seen[parent] = listing
-            for level, level_absent_ns in list(listing.levels.items()):
-                level_listing = self._list(level, level_absent_ns, now_ns, report)
-                if level_listing is None:
-                    listing.forget(level)  # it ended between the two listings
+            for level in listing.levels:
+                level_listing = self._listings.get(level.path) or Listing(level.absent_ns)
+                if self._list(level.path, level_listing, os.listdir, now_ns, report):
+                    seen[level.path] = level_listing
                 else:
-                    seen[level] = level_listing
+                    listing.forget(level.path)  # it ended between the two listings
+        if EntityKind.CONTAINER in self._kinds:
+            for listing in list(seen.values()):
+                for uid, pod in listing.pods:
+                    seen[pod.path] = self._list_containers(uid, pod, now_ns, is_read, report)
         if self._changed or seen.keys() != self._listings.keys():
-            self._pods = self._merged(seen)
+            self._entities = self._merged(seen)
             self._changed = False
         self._listings = seen
         return self._parents.keys() <= seen.keys()
 
-    def _list(
-        self, directory: str, absent_ns: int | None, now_ns: int, report: Callable[[CgroupError], None]
-    ) -> _Listing | None:
-        """None where it is gone."""
-        listing = self._listings.get(directory) or _Listing(absent_ns)
+    def _list_containers(
+        self,
+        uid: str,
+        pod: EntityDirectory,
+        now_ns: int,
+        is_read: Container[str],
+        report: Callable[[CgroupError], None],
+    ) -> Listing:
+        """The containers of a pod: listed only where they cannot be those that they were."""
+        listing = self._listings.get(pod.path) or Listing(pod.absent_ns, uid)
         try:
-            names = self._names(os.listdir, directory)
+            status = os.stat(self._root + pod.path)
+        except OSError:
+            status = None  # listing it says why
+        if status is not None and self._is_as_listed(pod.path, listing, status, is_read):
+            listing.confirm(now_ns)
+        elif self._list(pod.path, listing, subdirectories, now_ns, report):
+            listing.modified_ns = None if status is None else status.st_mtime_ns
+        elif listing.update(pod.path, set(), now_ns):
+            # The pod is gone, and may be made anew before it is read: nothing of that is older than now.
+            self._changed = True
+        return listing
+
+    def _is_as_listed(self, directory: str, listing: Listing, status: os.stat_result, is_read: Container[str]) -> bool:
+        """Whether the directory holds just what it did: all of that is there, and nothing else.
+
+        A container that is read proves by that that it is there; the others, as sandboxes are, have to be looked for.
+        The kernel mostly does not keep the time of a cgroup's last change, so that alone is no proof. In a tree of
+        plain files it is: there, what is open can be read on after its end.
+        """
+        if (
+            listing.listed_ns is None
+            or status.st_mtime_ns != listing.modified_ns
+            or status.st_nlink != _OWN_LINKS + len(listing.names)
+        ):
+            return False
+        there = self._entities
+        for name in listing.names:
+            key = listing.keys.get(name)
+            # Of a pod under two roots, only the containers of the one that counts are read.
+            is_sure = key is not None and key in is_read and there.get(key) is listing.entities[key]
+            if not is_sure and not os.access(f"{self._root}{directory}/{name}", os.F_OK):
+                return False
+        return True
+
+    def _list(
+        self,
+        directory: str,
+        listing: Listing,
+        list_names: Callable[[str], list[str]],
+        now_ns: int,
+        report: Callable[[CgroupError], None],
+    ) -> bool:
+        """False where it is gone."""
+        try:
+            names = self._names(list_names, directory)
         except FileNotFoundError:
-            return None
+            return False
         except OSError as error:
             report(refused(self._root + directory, error))
             self._unlisted_levels.append(f"{directory}/")
-            return listing
+            return True
         if listing.update(directory, set(names), now_ns):
             self._changed = True
-        return listing
+        return True
 
     def _names(self, list_names: Callable[[str], list[str]], directory: str) -> list[str]:
         try:
@@ -190,17 +213,26 @@ class PodDirectories:
             with self._open_files.spare():
                 return list_names(self._root + directory)
 
-    def _merged(self, listings: Mapping[str, _Listing]) -> dict[str, PodDirectory]:
-        merged: dict[str, PodDirectory] = {}
+    def _merged(self, listings: Mapping[str, Listing]) -> dict[str, EntityDirectory]:
+        merged = {
+            parent: EntityDirectory(EntityKind.NODE, parent, absent_ns)
+            for parent, absent_ns in self._parents.items()
+            if parent in listings
+        }
         for listing in listings.values():
-            for uid, pod in listing.pods.items():
+            if listing.pod is not None:
+                continue
+            for key, entity in listing.entities.items():
                 # The same pod under two roots (the kubelet was restarted with another driver or cgroup root): the one
                 # that holds containers is alive, the other was left behind.
-                if uid not in merged or (not self._has_containers(merged[uid]) and self._has_containers(pod)):
-                    merged[uid] = pod
-        return merged
+                if key not in merged or (not self._has_containers(merged[key]) and self._has_containers(entity)):
+                    merged[key] = entity
+        for pod in list(merged.values()):
+            if pod.kind is EntityKind.POD and pod.path in listings:
+                merged |= listings[pod.path].entities
+        return {key: entity for key, entity in merged.items() if entity.kind in self._kinds}
 
-    def _has_containers(self, pod: PodDirectory) -> bool:
+    def _has_containers(self, pod: EntityDirectory) -> bool:
         try:
             return bool(self._names(subdirectories, pod.path))
         except OSError:

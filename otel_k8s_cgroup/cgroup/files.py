@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # A number and its newline have 20; what fills this is no number.
 COUNT_BYTES = 64
+# cpu.stat, memory.events and their like; what fills this is longer than it was when it was learned.
+SMALL_BYTES = 448
 # memory.stat has 1–4 kB; a file that fills this is read on to its end, up to the bound.
 CHUNK_BYTES = 8192
 _MAX_FILE_BYTES = 1 << 20
@@ -80,7 +82,8 @@ class StatFile:
         self.fd = -1
         """The descriptor; -1 while it is closed."""
         self.is_absent = False
-        """Whether the cgroup had no such file at the last reading: its controller is off, or the kernel is older."""
+        """Whether the cgroup had no such file at the last reading: its controller is off, or the kernel is older or was
+        started without what it tells."""
         self.was_there = False
         """Whether it was read at all."""
 
@@ -127,7 +130,10 @@ class StatFile:
 
     def _failed(self, error: OSError, report: Callable[[CgroupError], None]) -> None:
         self.close()
-        if error.errno == errno.ENOENT and os.path.isdir(os.path.dirname(self.path)):
+        # EOPNOTSUPP: pressure, where the kernel was started without it (psi=0).
+        if error.errno == errno.EOPNOTSUPP or (
+            error.errno == errno.ENOENT and os.path.isdir(os.path.dirname(self.path))
+        ):
             self.is_absent = True
             return
         # An open file of a removed cgroup answers ENODEV; an open() there ENOENT, as for a file that never was.

@@ -17,18 +17,52 @@ from otel_k8s_cgroup.errors import CgroupError, MalformedFile
 from otel_k8s_cgroup.model import INT64_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Report: TypeAlias = "Callable[[CgroupError], None]"
 Value: TypeAlias = "int | float | Mapping[str, int] | None"
 
 _UNENDED = "the line does not end (truncated?)"
 _AVERAGE = re.compile(rb"[0-9]{1,3}\.[0-9]{2}")
+_DEVICE = re.compile(rb"[0-9]{1,10}:[0-9]{1,10}")
+_CPUS = re.compile(rb"([0-9]{1,6})(?:-([0-9]{1,6}))?")
+
+NO_LIMIT_FROM = 1 << 62
+"""No machine has so many bytes. v1 writes no limit as the most that its counter of pages can hold, in bytes, rounded to
+the size of a page: a little less than 2⁶³."""
 
 
 def single(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
     """``123\\n``, or ``max\\n``: there is no limit, so there is no number. The key is ``""``."""
     return [_ended(data, path, report, lambda value: _count(value, path, data)) for _ in keys]
+
+
+def limit(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
+    """A limit of v1: ``123\\n``; ``-1\\n`` and what no machine can have mean that there is none. The key is ``""``."""
+
+    def value(digits: bytes) -> int | None:
+        if digits == b"-1":
+            return None
+        number = _count(digits, path, data)
+        return None if number is None or number >= NO_LIMIT_FROM else number
+
+    return [_ended(data, path, report, value) for _ in keys]
+
+
+def cpus(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
+    """``0-3,8\\n``: how many these are. None where the list is empty. The key is ``""``."""
+
+    def value(line: bytes) -> int | None:
+        count = 0
+        for each in line.split(b",") if line else ():
+            found = _CPUS.fullmatch(each)
+            if not found:
+                raise MalformedFile(path, shown(data), "a list of CPUs is expected")
+            first = int(found[1])
+            count += max(0, int(found[2] or first) - first + 1)
+        return count or None
+
+    return [_ended(data, path, report, value) for _ in keys]
 
 
 def pair(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
@@ -58,22 +92,38 @@ def flat_keyed(data: bytes, keys: Sequence[bytes], path: str, report: Report) ->
 
 
 def nested_keyed(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
-    """``DEVICE KEY=VALUE KEY=VALUE …\\n`` a line, as of ``io.stat``. A key's value is device → number."""
-    found: list[dict[str, int]] = [{} for _ in keys]
-    for line in _lines(data, path, report, ()):
-        device, *pairs = line.split(b" ")
-        name = shown(device)
-        for each in pairs:
-            key, sign, value = each.partition(b"=")
-            if sign and key in keys:
-                try:
-                    number = _count(value, path, line)
-                except MalformedFile as error:
-                    report(error)
-                else:
-                    if number is not None:
-                        found[keys.index(key)].setdefault(name, number)
-    return [by_device or None for by_device in found]
+    """``DEVICE KEY=VALUE KEY=VALUE …\\n`` a line, as of ``io.stat``. A key's value is device → number.
+
+    A device that has no values (yet) may stand without its newline: ``8:0 8:16 rbytes=1 …``.
+    """
+    *lines, last = data.split(b"\n")
+    if last and b"=" not in last:
+        data = b"".join(line + b"\n" for line in lines)
+
+    def entries(line: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+        device = b""
+        for word in line.split(b" "):
+            key, sign, value = word.partition(b"=")
+            if not sign:
+                device = key or device
+            elif key in keys:
+                yield key, device, value
+
+    return _by_device(data, keys, path, report, entries)
+
+
+def blkio(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
+    """``DEVICE OPERATION VALUE\\n`` a line, as of v1's ``blkio.throttle.*``, and last ``Total VALUE``. A key is an
+    operation; its value is device → number.
+    """
+
+    def entries(line: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+        device, _, rest = line.partition(b" ")
+        operation, _, value = rest.partition(b" ")
+        if operation in keys:
+            yield operation, device, value
+
+    return _by_device(data, keys, path, report, entries)
 
 
 def pressure(data: bytes, keys: Sequence[bytes], path: str, report: Report) -> list[Value]:
@@ -113,6 +163,36 @@ def _lines(data: bytes, path: str, report: Report, keys: Sequence[bytes]) -> Ite
     key = unended.partition(b" ")[0]
     if unended and ((key in keys and key not in seen) or not keys):
         report(MalformedFile(path, shown(unended), _UNENDED))
+
+
+def _by_device(
+    data: bytes,
+    keys: Sequence[bytes],
+    path: str,
+    report: Report,
+    entries: Callable[[bytes], Iterable[tuple[bytes, bytes, bytes]]],
+) -> list[Value]:
+    """Each key's mapping of device → number, empty where no device has one; None where one of it is malformed, so that
+    a device's counter is never taken for one that starts anew.
+    """
+    found: dict[bytes, dict[str, int] | None] = {key: {} for key in keys}
+
+    def complain(error: CgroupError, of: Iterable[bytes] = keys) -> None:
+        found.update(dict.fromkeys(of))
+        report(error)
+
+    for line in _lines(data, path, complain, ()):
+        for key, device, value in entries(line):
+            try:
+                number = _count(value, path, line)
+            except MalformedFile as error:
+                complain(error, (key,))
+            else:
+                by_device = found[key]
+                # What the kernel has no number of (`(unknown)`: a path of a multipath device) is counted elsewhere too.
+                if by_device is not None and number is not None and _DEVICE.fullmatch(device):
+                    by_device.setdefault(device.decode(), number)
+    return [found[key] for key in keys]
 
 
 def _ended(data: bytes, path: str, report: Report, parse: Callable[[bytes], int | None]) -> int | None:

@@ -1,4 +1,4 @@
-"""Where the pods' cgroups are: version, controllers, and uid → directory.
+"""Where the cgroups are: version, controllers, and what a directory's name tells.
 
 Layouts: the kubelet names a pod's cgroup after its QoS class and uid, in the style of the cgroup driver
 (https://pkg.go.dev/k8s.io/kubernetes/pkg/kubelet/cm#CgroupName.ToSystemd). What is around that differs by where one
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from otel_k8s_cgroup.errors import CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES, v1_controllers
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, v1_controllers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +67,25 @@ POD = re.compile(
 )
 
 
+# A container is a direct child of its pod's directory: its id, and with the systemd driver the runtime before it. Which
+# runtime that is does not matter: what the API does not list, as a sandbox, is no container. A monitor of CRI-O's or
+# podman's has the id of what it monitors.
+CONTAINER = re.compile(
+    rf"""
+    (?: (?!libpod-|(?:{_UNIT}-)?conmon-) {_UNIT}- )?           # cri-containerd-, crio-, docker-
+    (?P<id>{_HEX}{{64}})
+    (?:\.scope)?
+    """,
+    re.VERBOSE,
+)
+
+
+def container_id(name: str) -> str | None:
+    """The container's id that the name of a directory in a pod's tells; None where it is no container's."""
+    match = CONTAINER.fullmatch(name)
+    return match["id"] if match else None
+
+
 def pod_uid(name: str) -> str | None:
     """The uid that a pod directory's name tells, with dashes; None where it is no pod's."""
     match = POD.fullmatch(name)
@@ -89,7 +108,7 @@ class Hierarchy:
         return next(directory for directory in self.directories.values() if directory is not None)
 
 
-def detect(root: str, controllers: Sequence[str] = v1_controllers(FIGURES)) -> Hierarchy:
+def detect(root: str, controllers: Sequence[str] = v1_controllers(DEFAULT_FIGURES)) -> Hierarchy:
     """What ``root`` is. The hybrid layout (v1 controllers, and a ``unified`` mount that holds none) is v1.
 
     Args:

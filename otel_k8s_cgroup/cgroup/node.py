@@ -1,18 +1,20 @@
-"""All the pods' cgroups of one node: who is there, since when, and what they use."""
+"""All the entities' cgroups of one node: which are there, since when, and what they use."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.cgroup.directories import PodDirectories, PodDirectory
+from otel_k8s_cgroup.cgroup.directories import EntityDirectories
+from otel_k8s_cgroup.cgroup.listing import EntityDirectory
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
-from otel_k8s_cgroup.figures import FIGURES, row_type, v1_controllers
-from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Look, Origin, Reading
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, row_type, v1_controllers, with_descendants
+from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, EntityKind, Look, Origin, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -21,18 +23,42 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.figures import Figure
     from otel_k8s_cgroup.model import Stats
 
+_ALWAYS_WANTED = frozenset({EntityKind.QOS, EntityKind.NODE})
+
 
 class _Tracked:
-    """A pod's cgroup that was found, its open files, and what its next reading is compared with."""
+    """A cgroup that was found, its files, and what its next reading is compared with.
 
-    __slots__ = ("directory", "files", "inode", "origin", "path", "previous_ns", "previous_stats", "uid")
+    Args:
+        key: of the entity.
+        found: where it is.
+        mount: of the hierarchy that says whether it is there.
+        open_files: what reads its files.
+        before: the reading before the first one.
+    """
 
-    def __init__(self, uid: str, pod: PodDirectory, mount: str, files: CgroupReader, before: Stats) -> None:
-        born_ns = pod.absent_ns
-        self.uid = uid
-        self.path = pod.path
-        self.directory = mount + pod.path
-        self.files = files
+    __slots__ = (
+        "_files",
+        "_open_files",
+        "directory",
+        "inode",
+        "key",
+        "kind",
+        "origin",
+        "path",
+        "previous_ns",
+        "previous_stats",
+    )
+
+    def __init__(
+        self, key: str, found: EntityDirectory, mount: str, open_files: Callable[[str], CgroupReader], before: Stats
+    ) -> None:
+        self.kind, self.path, born_ns = found
+        self.key = key
+        self.directory = mount + self.path
+        self._open_files = open_files
+        self._files: CgroupReader | None = None
+        """None where it is not read; it may never be."""
         self.inode: int | None = None
         """Of the directory, at its first reading."""
         self.origin = None if born_ns is None else Origin(True, born_ns, before)
@@ -45,8 +71,11 @@ class _Tracked:
         Raises:
             CgroupGone: the cgroup was removed, and perhaps made anew at the same path.
         """
-        was_open = self.files.is_open
-        stats: Stats = self.previous_stats._make(self.files.read(now_ns, report))
+        files = self._files
+        if files is None:
+            files = self._files = self._open_files(self.path)
+        was_open = files.is_open
+        stats: Stats = self.previous_stats._make(files.read(now_ns, report))
         # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
         if self.inode is None or self.origin is None:
             self.inode = self._inode()
@@ -59,10 +88,16 @@ class _Tracked:
             raise CgroupGone(self.directory)
         # _make, not Reading(): half of what it costs.
         reading = Reading._make(
-            (self.uid, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats)
+            (self.key, self.kind, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats)
         )
         self.previous_ns, self.previous_stats = now_ns, stats
         return reading
+
+    def close(self) -> None:
+        """Closes its files; the next reading opens them again."""
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     def _inode(self) -> int:
         try:
@@ -72,31 +107,50 @@ class _Tracked:
 
 
 class NodeCgroups:
-    """The pods' cgroups below ``root`` (``/sys/fs/cgroup``, or any tree of the same shape). Not for several threads.
+    """The cgroups below ``root`` (``/sys/fs/cgroup``, or any tree of the same shape). Not for several threads.
+
+    An entity that ends between two readings takes with it what it used since the last one: a removed cgroup cannot be
+    read. Of a container, its pod's counters have that; of a pod, its QoS level's.
 
     Args:
         root: the mount of the hierarchy (v2), or the directory of the controllers' mounts (v1).
         open_files: the bound on descriptors that stay open.
         clock: monotonic nanoseconds.
         figures: what is read of each.
+        containers: whether the containers of pods are entities, too.
+        node_totals: whether ``kubepods`` and the QoS levels below it are.
     """
 
     def __init__(
-        self, root: str, *, open_files: OpenFiles, clock: Callable[[], int], figures: Sequence[Figure] = FIGURES
+        self,
+        root: str,
+        *,
+        open_files: OpenFiles,
+        clock: Callable[[], int],
+        figures: Sequence[Figure] = DEFAULT_FIGURES,
+        containers: bool = False,
+        node_totals: bool = False,
     ) -> None:
         self.root = root.rstrip("/") or "/"
         self._open_files = open_files
         self._clock = clock
         self._hierarchy: Hierarchy | None = None
         self._figures = figures
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[tuple[int, bool], Plan] = {}
         stats = row_type(figures)
         self._nothing: Stats = stats()
         """Before a first reading."""
-        self._zero: Stats = stats(**{figure.name: 0 for figure in figures if figure.is_counter})
+        self._zero: Stats = stats(**{figure.name: figure.zero for figure in figures if figure.is_counter})
         """Before the first reading of what was born."""
-        self._directories: PodDirectories | None = None
-        self._pods: Mapping[str, PodDirectory] = {}
+        self._kinds = frozenset(
+            [
+                EntityKind.POD,
+                *([EntityKind.CONTAINER] if containers else []),
+                *([EntityKind.QOS, EntityKind.NODE] if node_totals else []),
+            ]
+        )
+        self._directories: EntityDirectories | None = None
+        self._entities: Mapping[str, EntityDirectory] = {}
         self._tracked: dict[str, _Tracked] = {}
         self._before: dict[str, _Tracked] = {}
         """What was tracked below a root that was lost."""
@@ -112,75 +166,100 @@ class NodeCgroups:
             self._hierarchy = detect(self.root, v1_controllers(self._figures))
         return self._hierarchy
 
-    @property
-    def plan(self) -> Plan:
-        """What is read of each cgroup.
+    def plan(self, kind: EntityKind) -> Plan:
+        """What is read of each cgroup of such entities.
 
         Raises:
             CgroupRootError: the root is no cgroup root (now).
         """
-        version = self.hierarchy.version
-        if version not in self._plans:
-            self._plans[version] = Plan(self._figures, version)
-        return self._plans[version]
+        version, is_lowest = self.hierarchy.version, kind is EntityKind.CONTAINER
+        if (version, is_lowest) not in self._plans:
+            figures = self._figures if is_lowest else with_descendants(self._figures)
+            self._plans[version, is_lowest] = Plan(figures, version)
+        return self._plans[version, is_lowest]
 
     @property
     def found(self) -> dict[str, tuple[str, Origin | None]]:
-        """uid → path and origin of each cgroup that the last look found, also where it was not wanted.
+        """key → path and origin of each cgroup that the last look found, also where it was not wanted.
 
         The origin is None where it has not been read yet.
         """
-        return {uid: (tracked.path, tracked.origin) for uid, tracked in self._tracked.items()}
+        return {key: (tracked.path, tracked.origin) for key, tracked in self._tracked.items()}
+
+    @property
+    def found_pods(self) -> dict[str, str]:
+        """The pods of ``found``: cgroup uid → path."""
+        return {key: tracked.path for key, tracked in self._tracked.items() if tracked.kind is EntityKind.POD}
 
     @property
     def look(self) -> Look:
         """What the last look was of, and what it could not see."""
         if self._directories is None or self._hierarchy is None:
-            return Look(CgroupRoot(0, 0, 0))
-        return Look(CgroupRoot(*self._directories.identity, self._hierarchy.version), self._directories.unlisted)
+            return Look(CgroupRoot(0, 0, 0), kinds=self._kinds)
+        root = CgroupRoot(*self._directories.identity, self._hierarchy.version)
+        return Look(root, self._directories.unlisted, self._kinds)
 
     def read(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> list[Reading]:
-        """One reading of each pod whose cgroup uid is in ``wanted``; ended ones are forgotten, silently.
+        """One reading of each entity whose key is in ``wanted``; ended ones are forgotten, silently.
 
-        A pod that is not wanted (yet: the API may list it later) is read once where it was there before us, so that its
-        CPU time counts from then on; none of its files stays open.
+        A pod or container that is not wanted (yet: the API may list it later) is read once where it was there before
+        us, so that its CPU time counts from then on; none of its files stays open.
 
         Args:
-            wanted: the uids to read.
+            wanted: the keys of the pods and containers to read. QoS levels and nodes are always wanted.
             report: is given what could not be read; that figure is None, and nothing else is lost.
 
         Raises:
             CgroupRootError: the root is no cgroup root, or it was unmounted; the next call tries again.
         """
-        directories = self._look(report)
+        directories = self._look(wanted, report)
+        readings, ended = self._read_each(list(self._tracked.values()), directories, wanted, report)
+        if EntityKind.CONTAINER in ended:
+            # Another one in its place was not noticed by that look; now it is, and nothing proves itself by being read.
+            known = {*self._tracked.values()}
+            directories = self._look((), report)
+            new = [tracked for tracked in self._tracked.values() if tracked not in known]
+            readings += self._read_each(new, directories, wanted, report)[0]
+        return readings
+
+    def _read_each(
+        self,
+        entities: list[_Tracked],
+        directories: EntityDirectories,
+        wanted: Container[str],
+        report: Callable[[CgroupError], None],
+    ) -> tuple[list[Reading], set[EntityKind]]:
+        """The readings of ``entities`` that are wanted, and the kinds of those that have ended."""
         clock = self._clock
         readings: list[Reading] = []
-        for uid, tracked in list(self._tracked.items()):
-            is_wanted = uid in wanted
+        ended: set[EntityKind] = set()
+        for tracked in entities:
+            is_wanted = tracked.key in wanted or tracked.kind in _ALWAYS_WANTED
             if is_wanted or tracked.origin is None:
                 try:
                     reading = tracked.read(clock(), report)
                 except CgroupGone:
                     again = self._read_again(tracked, report)
                     if again is None:
-                        directories.ended(uid)
+                        directories.ended(tracked.key)
+                        ended.add(tracked.kind)
                         continue
                     reading = again
                 if is_wanted:
                     readings.append(reading)
             if not is_wanted:
-                # Other nodes' pods on one host, as with kind, may never be wanted.
-                tracked.files.close()
-        return readings
+                # Other nodes' pods on one host, as with kind, and sandboxes may never be wanted.
+                tracked.close()
+        return readings, ended
 
     def close(self) -> None:
         """Closes all files. What is read after that counts on from its first reading."""
         for tracked in self._tracked.values():
-            tracked.files.close()
+            tracked.close()
         self._tracked.clear()
         self._before.clear()
         self._hierarchy = self._directories = None
-        self._pods = {}
+        self._entities = {}
 
     def _lose_root(self) -> None:
         """What is there when a root comes back was not born meanwhile: it goes on from where it was."""
@@ -189,58 +268,62 @@ class NodeCgroups:
         self._before = before
 
     def _read_again(self, ended: _Tracked, report: Callable[[CgroupError], None]) -> Reading | None:
-        """It ended. Where its directory is there all the same, that is a new cgroup of the same pod."""
+        """It ended. Where its directory is there all the same, that is a new cgroup of the same entity."""
         self._forget(ended)
         # The new one was not there yet when the old one was last read.
-        again = self._track(ended.uid, PodDirectory(ended.path, ended.previous_ns if ended.origin else None))
+        absent_ns = ended.previous_ns if ended.origin else None
+        again = self._track(ended.key, EntityDirectory(ended.kind, ended.path, absent_ns))
         try:
             return again.read(self._clock(), report)
         except CgroupGone:
             self._forget(again)
             return None
 
-    def _look(self, report: Callable[[CgroupError], None]) -> PodDirectories:
+    def _look(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> EntityDirectories:
         """Takes up what was born since the last look and forgets what has ended."""
         now_ns = self._clock()
         try:
             directories = self._same_root()
-            pods = directories.scan(now_ns, report)
+            entities = directories.scan(now_ns, wanted, report)
         except OSError as error:
             self._lose_root()
             raise CgroupRootError(self.root, f"cannot be listed: {error.strerror}") from None
-        if pods is not self._pods:
+        if entities is not self._entities:
             for tracked in list(self._tracked.values()):
-                pod = pods.get(tracked.uid)
-                if pod is None or pod.path != tracked.path:
+                found = entities.get(tracked.key)
+                if found is None or found.path != tracked.path:
                     self._forget(tracked)
-            for uid, pod in pods.items():
-                if uid not in self._tracked:
-                    self._track(uid, pod)
-            self._pods = pods
+            for key, found in entities.items():
+                if key not in self._tracked:
+                    self._track(key, found)
+            self._entities = entities
         self._before.clear()
         return directories
 
-    def _same_root(self) -> PodDirectories:
+    def _same_root(self) -> EntityDirectories:
         if self._directories is not None and not self._directories.is_same_root():
             self._lose_root()
         if self._directories is None:
-            self._directories = PodDirectories(self.hierarchy.listed, self._open_files)
+            self._directories = EntityDirectories(self.hierarchy.listed, self._open_files, self._kinds)
         return self._directories
 
-    def _track(self, uid: str, pod: PodDirectory) -> _Tracked:
-        hierarchy = self.hierarchy
+    def _reader(self, kind: EntityKind, path: str) -> CgroupReader:
         directories = {
-            controller: None if mount is None else mount + pod.path
-            for controller, mount in hierarchy.directories.items()
+            controller: None if mount is None else mount + path
+            for controller, mount in self.hierarchy.directories.items()
         }
-        files = CgroupReader(self.plan, directories, self._open_files)
-        before = self._nothing if pod.absent_ns is None else self._zero
-        self._tracked[uid] = tracked = _Tracked(uid, pod, hierarchy.listed, files, before)
-        lost = self._before.get(uid)
-        if lost is not None and lost.path == pod.path and tracked.origin is None:
+        return CgroupReader(self.plan(kind), directories, self._open_files)
+
+    def _track(self, key: str, found: EntityDirectory) -> _Tracked:
+        before = self._nothing if found.absent_ns is None else self._zero
+        self._tracked[key] = tracked = _Tracked(
+            key, found, self.hierarchy.listed, partial(self._reader, found.kind), before
+        )
+        lost = self._before.get(key)
+        if lost is not None and lost.path == found.path and tracked.origin is None:
             tracked.origin, tracked.previous_ns = lost.origin, lost.previous_ns
         return tracked
 
     def _forget(self, tracked: _Tracked) -> None:
-        tracked.files.close()
-        del self._tracked[tracked.uid]
+        tracked.close()
+        del self._tracked[tracked.key]

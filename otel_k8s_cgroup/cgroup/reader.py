@@ -31,27 +31,29 @@ class CgroupReader:
 
     __slots__ = (
         "_absent",
+        "_directories",
         "_files",
         "_first",
         "_flat_switch",
+        "_for_all",
         "_is_flat",
         "_look_again_ns",
         "_most_values",
+        "_open_files",
         "_plan",
         "_shape",
         "_usual",
     )
 
     def __init__(self, plan: Plan, directories: Mapping[str, str | None], open_files: OpenFiles) -> None:
-        def file(controller: str, name: str) -> StatFile | None:
-            directory = directories[controller]
-            return None if directory is None else StatFile(f"{directory}/{name}", open_files)
-
-        self._plan = plan
-        self._files = [file(planned.controller, planned.name) for planned in plan.files]
+        self._for_all = plan
+        self._directories = directories
+        self._open_files = open_files
+        self._plan = plan.of(directories)
+        self._files = [self._file(planned.controller, planned.name) for planned in self._plan.files]
         self._first = next(controller for controller, directory in directories.items() if directory is not None)
         """The hierarchy that decides whether the cgroup is there; others may lack it, and with it their figures."""
-        self._flat_switch = file("memory", "memory.use_hierarchy") if "memory" in directories else None
+        self._flat_switch = self._file("memory", "memory.use_hierarchy") if "memory" in directories else None
         self._is_flat: bool | None = None
         self._absent: frozenset[int] = frozenset()
         """Numbers of the files that were not there from the first reading on; they are not looked for each time."""
@@ -59,6 +61,10 @@ class CgroupReader:
         self._most_values = 0
         self._usual: Callable[[], tuple[Value, ...] | None] | None = None
         """Reads the files as they were at the last reading, where all stayed open and had nothing odd."""
+
+    def _file(self, controller: str, name: str) -> StatFile | None:
+        directory = self._directories[controller]
+        return None if directory is None else StatFile(f"{directory}/{name}", self._open_files)
 
     @property
     def is_open(self) -> bool:
@@ -93,8 +99,9 @@ class CgroupReader:
         self._usual = None
         if self._look_again_ns is not None and now_ns >= self._look_again_ns:
             self._absent, self._look_again_ns = frozenset(), None
+            self._plan_again()
         contents, is_clean = self._contents(report)
-        if self._absent and self._look_again_ns is None:
+        if (self._absent or not self._plan.is_complete) and self._look_again_ns is None:
             self._look_again_ns = now_ns + _LOOK_AGAIN_NS
         is_flat = self._keeps_no_sums(contents)
 
@@ -112,6 +119,17 @@ class CgroupReader:
         if is_clean:
             self._learn(contents, now_ns, is_flat=is_flat)
         return row
+
+    def _plan_again(self) -> None:
+        """Takes up files whose names were not there when the plan was made."""
+        plan = self._for_all.of(self._directories)
+        if plan is not self._plan:
+            kept = {(of.controller, of.name): file for of, file in zip(self._plan.files, self._files, strict=True)}
+            self._plan = plan
+            self._files = [
+                kept.pop((of.controller, of.name), None) or self._file(of.controller, of.name) for of in plan.files
+            ]
+            self._most_values = 0
 
     def _contents(self, report: Callable[[CgroupError], None]) -> tuple[list[bytes | None], bool]:
         """What each file holds, and whether all those that are not read are known to be absent."""

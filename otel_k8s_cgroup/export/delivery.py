@@ -7,28 +7,29 @@ import random
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
 from otel_k8s_cgroup.export.bound import REQUEST_BYTES, RequestBound
 from otel_k8s_cgroup.export.complaints import Complaints
-from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
+from otel_k8s_cgroup.export.ledger import Step, step
+from otel_k8s_cgroup.export.series import Group
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.http_words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from otel_k8s_cgroup.export.ledger import Bases, Entry, Ledger, Series, Step
+    from otel_k8s_cgroup.export.encode import Encoder
+    from otel_k8s_cgroup.export.ledger import Bases
     from otel_k8s_cgroup.export.queue import ReadingQueue
+    from otel_k8s_cgroup.export.series import Readings, Series
     from otel_k8s_cgroup.export.transport import Transport
-    from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Pod
 
 _log = logging.getLogger(__name__)
 
 # Several ticks that waited go together, but not so many that their messages fill the memory (about 1 kB a point).
-_ENTRIES_AT_ONCE = 1024
+_READINGS_AT_ONCE = 1024
 
 _FIRST_BACKOFF_SECONDS = 1.0
 _LAST_BACKOFF_SECONDS = 10.0
@@ -63,20 +64,10 @@ class ExportStats:
     """CPU time of the readings that were lost."""
 
 
-@dataclass(slots=True)
-class _Group:
-    """The readings of one pod that go into one request."""
-
-    series: Series
-    entries: list[Entry]
-
-
-@dataclass(slots=True)
-class _Sent:
+class _Sent(NamedTuple):
     """A group in a request, and what holds once the request has arrived."""
 
-    group: _Group
-    steps: list[Step]
+    group: Group
     after: Bases
     points: int
 
@@ -86,12 +77,9 @@ class Delivery:
 
     Args:
         transport: sends a request.
-        metrics: the table.
         queue: what waits.
-        ledger: makes the deltas.
+        encoder: gives that of a series.
         stats: is kept up to date.
-        point_attributes: see ``PodEncoder``, as ``resource_attributes``.
-        prefix: of each metric's exported name, as ``suffix``.
         own_metrics: gives the exporter's own metrics as a request, which joins the last one of each ``deliver``; what
             becomes of them costs nothing else, and they are not kept. Whatever it raises leaves them out.
         request_bytes: the bound on a request; it shrinks where the receiver wants less, and grows again.
@@ -101,26 +89,18 @@ class Delivery:
     def __init__(
         self,
         transport: Transport,
-        metrics: Sequence[Metric],
         queue: ReadingQueue,
-        ledger: Ledger,
+        encoder: Callable[[Series], Encoder],
         *,
         stats: ExportStats,
-        point_attributes: bool,
-        resource_attributes: Sequence[tuple[str, str]] = (),
-        prefix: str = "",
-        suffix: str = "",
         own_metrics: Callable[[], bytes] | None = None,
         request_bytes: int = REQUEST_BYTES,
         jitter: Callable[[], float] = about_one,
     ) -> None:
         self._transport = transport
-        self._columns = columns_of(metrics, prefix, suffix)
         self._queue = queue
+        self._encoder = encoder
         self._stats = stats
-        self._ledger = ledger
-        self._point_attributes = point_attributes
-        self._resource_attributes = resource_attributes
         self._own_metrics = own_metrics
         self._bound = RequestBound(request_bytes)
         self._jitter = jitter
@@ -138,13 +118,13 @@ class Delivery:
         self._own_due = self._own_metrics is not None
         self._complaints.begin_round()
         self._accepted = False
-        while entries := self._queue.take(_ENTRIES_AT_ONCE):
-            groups = _grouped(entries)
+        while ticks := self._queue.take(_READINGS_AT_ONCE):
+            groups = _grouped(ticks)
             while groups:
                 try:
                     self._send_one(groups)
                 except ExportRetryable as error:
-                    self._queue.give_back(_in_order(groups))
+                    self._queue.give_back(_left(ticks, groups))
                     return self._backoff_seconds(error)
         if own := self._own_apart or self._own():
             try:
@@ -157,7 +137,7 @@ class Delivery:
             self._complaints.end_round()
         return None
 
-    def _send_one(self, groups: deque[_Group]) -> None:
+    def _send_one(self, groups: deque[Group]) -> None:
         """Sends what fits one request; leaves in ``groups`` what was not settled."""
         taken, body = self._fill(groups)
         receipt = Receipt()
@@ -169,7 +149,7 @@ class Delivery:
             groups.extendleft(sent.group for sent in reversed(taken))
             raise
         except ExportTooLarge as error:
-            if len(taken) == len(taken[0].group.entries) == 1:
+            if len(taken) == len(taken[0].group.parts) == 1:
                 self._give_up(taken, error)
                 return
             self._split_from_now_on(len(body), error)
@@ -177,11 +157,10 @@ class Delivery:
         except ExportRejected as error:
             self._give_up(taken, error)
         else:
-            for sent in taken:
-                self._settle(sent)
+            self._settle(taken)
             self._take_back(receipt, sum(sent.points for sent in taken))
 
-    def _fill(self, groups: deque[_Group]) -> tuple[list[_Sent], bytes]:
+    def _fill(self, groups: deque[Group]) -> tuple[list[_Sent], bytes]:
         """Takes from ``groups`` what fits one request, at least one reading of one pod."""
         taken: list[_Sent] = []
         chunks: list[bytes] = []
@@ -196,7 +175,7 @@ class Delivery:
             if taken and size + len(chunk) > self._bound.bytes:
                 groups.appendleft(group)
                 break
-            if len(chunk) > self._bound.bytes and len(group.entries) > 1:
+            if len(chunk) > self._bound.bytes and len(group.parts) > 1:
                 _split(group, groups)
                 continue
             taken.append(sent)
@@ -204,27 +183,19 @@ class Delivery:
             size += len(chunk)
         return taken, b"".join(chunks)
 
-    def _encode(self, group: _Group) -> tuple[bytes, _Sent]:
-        series = group.series
+    def _encode(self, group: Group) -> tuple[bytes, _Sent]:
+        series, parts = group
         after = series.delivered
         steps: list[Step] = []
-        for entry in group.entries:
-            step, after = self._ledger.step(after, entry)
-            steps.append(step)
-        chunk, points = self._encoder(series, series.pod).encode(steps)
-        return chunk, _Sent(group, steps, after, points)
-
-    def _encoder(self, series: Series, pod: Pod) -> PodEncoder:
-        encoder = series.encoder
-        if encoder is None or encoder.pod != pod or encoder.path != series.path:
-            encoder = series.encoder = PodEncoder(
-                pod,
-                series.path,
-                self._columns,
-                point_attributes=self._point_attributes,
-                resource_attributes=self._resource_attributes,
-            )
-        return encoder
+        points = 0
+        shape = series.shape
+        for readings, mono_ns, unix_ns, row in parts:
+            if shape is None or shape.layout is not readings.layout or not shape.fits(row):
+                shape = series.shape = readings.layout.shape(row)
+            each, after = step(after, shape, mono_ns, unix_ns, row)
+            steps.append(each)
+            points += each.shape.count
+        return self._encoder(series).encode(steps), _Sent(group, after, points)
 
     def _send_joined(self, body: bytes, *, last: bool) -> Receipt:
         own = self._own() if last else b""
@@ -288,16 +259,18 @@ class Delivery:
                 f"the OTLP receiver rejected {rejected} of {points} points and said {quoted(receipt.message)}",
             )
 
-    def _settle(self, sent: _Sent) -> None:
-        entries = sent.group.entries
-        sent.group.series.delivered = sent.after
-        self._stats.points_sent += sent.points
-        for entry, step in zip(entries, sent.steps, strict=True):
-            delta = self._ledger.total(step.values)
-            if delta and entry.used is not None and delta > entry.used:
-                self._stats.folded_ns += delta - entry.used
-        self.settled += len(entries)
-        self._queue.settle(entries)
+    def _settle(self, taken: Sequence[_Sent]) -> None:
+        self._queue.settle(map(self._settled, taken))
+
+    def _settled(self, sent: _Sent) -> Group:
+        """Called while the queue drops nothing."""
+        (series, parts), after, points = sent
+        if series.dropped is not None:
+            self._stats.folded_ns += series.folded(after.first)
+        series.delivered = after
+        self._stats.points_sent += points
+        self.settled += len(parts)
+        return sent.group
 
     def _give_up(self, taken: Sequence[_Sent], error: ExportError) -> None:
         points, pods = sum(sent.points for sent in taken), len(taken)
@@ -308,7 +281,7 @@ class Delivery:
             f"{alone}{_count(points, 'point')} of {_count(pods, 'pod')} dropped; the CPU time joins the next points",
         )
         for sent in taken:
-            self._queue.drop(sent.group.entries)
+            self._queue.drop(sent.group)
 
     def _backoff_seconds(self, error: ExportRetryable) -> float:
         self._complain(error, "wait", f"{_count(len(self._queue), 'reading')} of pods wait to be sent again")
@@ -326,22 +299,31 @@ def _count(number: int, of: str) -> str:
     return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
 
-def _grouped(entries: Iterable[Entry]) -> deque[_Group]:
-    groups: dict[int, _Group] = {}
-    for entry in entries:
-        group = groups.get(id(entry.series))
-        if group is None:
-            groups[id(entry.series)] = _Group(entry.series, [entry])
-        else:
-            group.entries.append(entry)
+def _grouped(ticks: Iterable[Readings]) -> deque[Group]:
+    groups: dict[int, Group] = {}
+    for readings in ticks:
+        for series, part in zip(readings.series, readings.parts(), strict=True):
+            group = groups.get(id(series))
+            if group is None:
+                groups[id(series)] = Group(series, [part])
+            else:
+                group.parts.append(part)
     return deque(groups.values())
 
 
-def _split(group: _Group, groups: deque[_Group]) -> None:
-    half = len(group.entries) // 2
-    groups.appendleft(_Group(group.series, group.entries[half:]))
-    groups.appendleft(_Group(group.series, group.entries[:half]))
+def _split(group: Group, groups: deque[Group]) -> None:
+    half = len(group.parts) // 2
+    groups.appendleft(Group(group.series, group.parts[half:]))
+    groups.appendleft(Group(group.series, group.parts[:half]))
 
 
-def _in_order(groups: Iterable[_Group]) -> list[Entry]:
-    return sorted((entry for group in groups for entry in group.entries), key=lambda entry: entry.mono_ns)
+def _left(ticks: Sequence[Readings], groups: Iterable[Group]) -> Sequence[Readings]:
+    """What of ``ticks`` is still in ``groups``."""
+    left = {(id(part.readings), id(group.series)) for group in groups for part in group.parts}
+    if len(left) == sum(map(len, ticks)):
+        return ticks
+    parts = (
+        readings.only(place for place, series in enumerate(readings.series) if (id(readings), id(series)) in left)
+        for readings in ticks
+    )
+    return [readings for readings in parts if len(readings)]

@@ -1,18 +1,17 @@
-"""A pod's readings → OTLP bytes: each pod is a ResourceMetrics of its own.
+"""An entity's readings → OTLP bytes: each entity is a ResourceMetrics of its own.
 
-A pod's message is built once by the protobuf library; from then on only its times and values are filled in, which is a
-hundred times cheaper (the library's encoder takes 7 µs a point).
+An entity's message is built once by the protobuf library; from then on only its times and values are filled in, which
+is a hundred times cheaper (the library's encoder takes 7 µs a point).
 
 Source: https://github.com/open-telemetry/opentelemetry-proto (``metrics.proto``).
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from otel_k8s_cgroup import __version__
@@ -25,174 +24,107 @@ if TYPE_CHECKING:
     from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as MetricMessage
     from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
+    from otel_k8s_cgroup.export.layout import Shape
     from otel_k8s_cgroup.export.ledger import Step
-    from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Pod
+    from otel_k8s_cgroup.model import Entity
 
 SCOPE_NAME = "otel_k8s_cgroup"
-# What OTEL_RESOURCE_ATTRIBUTES says of the exporter's own pod, as the OpenTelemetry Operator sets it: true of no other.
-_OF_THE_EXPORTER = re.compile(
-    r"(k8s\.(pod|container|namespace|daemonset|deployment|replicaset|statefulset|job|cronjob)|container|process|cgroup"
-    r"|telemetry)\..*|k8s\.node\.name"
-)
 
 
-def alumet_attributes(path: str) -> tuple[tuple[str, str], ...]:
-    """What Alumet's OpenTelemetry output writes for its LocalMachine resource and its Cgroup consumer.
-
-    So a query that filters or groups by them goes on to work. ``path``: the cgroup's, below the hierarchy's root.
-
-    Source: https://github.com/alumet-dev/alumet/tree/main/plugins/opentelemetry
-    """
-    return (
-        ("resource_kind", "local_machine"),
-        ("resource_id", "empty"),
-        ("resource_consumer_kind", "cgroup"),
-        ("resource_consumer_id", path),
-    )
-
-
-def shared_attributes(resource_attributes: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of ``resource_attributes`` that are true of every pod of the node, not of the exporter's alone."""
-    return [(key, value) for key, value in resource_attributes if _OF_THE_EXPORTER.fullmatch(key) is None]
-
-
-class Column(NamedTuple):
-    """One value of a row: whose metric it is, the name under which that is exported, and its figure's kind."""
-
-    metric: Metric
-    name: str
-    kind: str | None
-
-
-def columns_of(metrics: Sequence[Metric], prefix: str, suffix: str) -> tuple[Column, ...]:
-    """The columns of a table, whose metrics' names get ``prefix`` and ``suffix``."""
-    return tuple(
-        Column(metric, f"{prefix}{metric.name}{suffix}", point.kind) for metric in metrics for point in metric.points
-    )
-
-
-class PodEncoder:
-    """One pod's request, kept as a template from one to the next.
+class Encoder:
+    """One entity's request, kept as a template from one to the next.
 
     Args:
-        pod: whose Resource it carries.
-        path: of its cgroup.
-        columns: what the values are.
-        point_attributes: whether each point says again who the pod is (Alumet's attributes).
-        resource_attributes: what its Resource also carries, but what is true of the exporter's own pod alone.
+        entity: whose.
+        prefix: of each metric's name, as ``suffix``.
     """
 
-    __slots__ = ("_columns", "_count", "_point_attributes", "_resource", "_shape", "_template", "path", "pod")
+    __slots__ = ("_prefix", "_shapes", "_suffix", "_template", "entity")
 
-    def __init__(
-        self,
-        pod: Pod,
-        path: str,
-        columns: Sequence[Column],
-        *,
-        point_attributes: bool,
-        resource_attributes: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        self.pod = pod
-        self.path = path
-        self._columns = columns
-        own = (
-            ("k8s.pod.uid", pod.uid),
-            ("k8s.pod.name", pod.name),
-            ("k8s.namespace.name", pod.namespace),
-            ("k8s.node.name", pod.node),
-            ("k8s.pod.start_time", pod.start_time),
-            ("k8s.pod.annotation.kubernetes.io/config.hash", pod.config_hash),
-            ("cgroup.path", path),
-        )
-        self._resource = _key_values(*own, *shared_attributes(resource_attributes))
-        self._point_attributes = (
-            _key_values(
-                ("uid", pod.uid),
-                ("name", pod.name),
-                ("namespace", pod.namespace),
-                ("node", pod.node),
-                *alumet_attributes(path),
-            )
-            if point_attributes
-            else []
-        )
-        self._shape: list[list[bool]] = []
-        """Which values each step has."""
+    def __init__(self, entity: Entity, prefix: str = "", suffix: str = "") -> None:
+        self.entity = entity
+        self._prefix = prefix
+        self._suffix = suffix
+        self._shapes: list[Shape] = []
+        """Of the steps that the template is for."""
         self._template: Template | None = None
         """None where there is no point."""
-        self._count = 0
 
-    def encode(self, steps: Sequence[Step]) -> tuple[bytes, int]:
-        """The pod's ResourceMetrics, as a request of its own, and how many points it has; empty where there are none.
+    def encode(self, steps: Sequence[Step]) -> bytes:
+        """The entity's ResourceMetrics, as a request of its own; empty where there are no points.
 
-        Several pods' requests that are joined are one request of them all: that is what the concatenation of protobuf
-        messages means (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+        Several entities' requests that are joined are one request of them all: that is what the concatenation of
+        protobuf messages means (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
         """
-        shape = [[value is not None for value in step.values] for step in steps]
-        if shape != self._shape:
-            message, gaps = self._build(shape)
-            self._shape = shape
-            self._count = sum(map(sum, shape))
-            self._template = Template(message, gaps) if gaps else None
-        if self._template is None:
-            return b"", 0
-        values: list[int | float | None] = []
-        for unix_ns, row, starts_unix_ns in steps:
-            values.append(unix_ns)
-            values += row
-            values += starts_unix_ns
-        return self._template.fill(values), self._count
+        if len(steps) == 1:
+            ((shape, values),) = steps
+            if [shape] != self._shapes:
+                self._build([shape])
+        else:
+            shapes = [step.shape for step in steps]
+            if shapes != self._shapes:
+                self._build(shapes)
+            values = tuple(value for step in steps for value in step.values)
+        return self._template.fill(values) if self._template is not None else b""
 
-    def _build(self, shape: list[list[bool]]) -> tuple[ExportMetricsServiceRequest, list[Gap]]:
-        """The message for steps that have such values, and its gaps; ``encode`` says in which order they are filled."""
+    def _build(self, shapes: list[Shape]) -> None:
+        """The message for steps of such shapes, with a gap for each of their times and values."""
         message = ExportMetricsServiceRequest()
-        pod_metrics = message.resource_metrics.add()
-        pod_metrics.resource.attributes.extend(self._resource)
-        scope_metrics = pod_metrics.scope_metrics.add()
+        resource_metrics = message.resource_metrics.add()
+        description = self.entity.describe()
+        resource_metrics.resource.attributes.extend(_key_values(*description.resource))
+        scope_metrics = resource_metrics.scope_metrics.add()
         scope_metrics.scope.name = SCOPE_NAME
         scope_metrics.scope.version = __version__
+        of_each_point = {schema: _key_values(*attributes) for schema, attributes in description.points.items()}
         metrics: dict[str, MetricMessage] = {}
         gaps: list[Gap] = []
-        place = 0
-        for present in shape:
-            time_place, place = place, place + 1
-            start_place = place + len(self._columns)
-            for metric, name, kind in self._columns:
+        at = 0
+        for shape in shapes:
+            layout, deltas = shape.layout, len(shape.numbers)
+            delta_of = {layout.counters[number]: at + 1 + layout.width + n for n, number in enumerate(shape.numbers)}
+            for place, (column, is_there) in enumerate(zip(layout.columns, shape.present, strict=True)):
+                if not is_there:
+                    continue
+                metric = column.metric
                 is_counter = metric.instrument is Instrument.COUNTER
-                if present[place - time_place - 1]:
-                    if name not in metrics:
-                        # No description: it would be sent for every pod and tick, 8 % of all bytes.
-                        metrics[name] = scope_metrics.metrics.add(name=name, unit=metric.unit)
-                        if is_counter:
-                            data = metrics[name].sum
-                            data.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-                            data.is_monotonic = True
-                    of = metrics[name]
-                    point = (of.sum if is_counter else of.gauge).data_points.add()
-                    point.attributes.extend(self._point_attributes)
-                    if kind is not None:
-                        point.attributes.extend(_key_values(("kind", kind)))
-                    gaps.append(_gap(point, "time_unix_nano", "Q", time_place))
+                if metric.name not in metrics:
+                    # No description: it would be sent for every entity and tick, 8 % of all bytes.
+                    name = f"{self._prefix}{metric.name}{self._suffix}"
+                    of = metrics[metric.name] = scope_metrics.metrics.add(name=name, unit=metric.unit)
                     if is_counter:
-                        gaps.append(_gap(point, "start_time_unix_nano", "Q", start_place))
-                    value = ("as_double", "d") if metric.instrument is Instrument.GAUGE_DOUBLE else ("as_int", "q")
-                    gaps.append(_gap(point, *value, place))
-                start_place += is_counter
-                place += 1
-            place = start_place
-        return message, gaps
+                        of.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+                        of.sum.is_monotonic = True
+                of = metrics[metric.name]
+                point = (of.sum if is_counter else of.gauge).data_points.add()
+                point.attributes.extend(of_each_point.get(metric.schema, ()))
+                point.attributes.extend(_key_values(*column.attributes))
+                gaps.append(_gap(point, "time_unix_nano", "Q", at))
+                if is_counter:
+                    gaps.append(_gap(point, "start_time_unix_nano", "Q", delta_of[place] + deltas))
+                value = ("as_double", "d") if metric.instrument is Instrument.GAUGE_DOUBLE else ("as_int", "q")
+                gaps.append(_gap(point, *value, delta_of[place] if is_counter else at + 1 + place))
+            at += 1 + layout.width + 2 * deltas
+        self._shapes = shapes
+        self._template = Template(message, gaps) if gaps else None
 
 
 def _gap(point: NumberDataPoint, field: str, code: str, place: int) -> Gap:
     return Gap(lambda value: setattr(point, field, value), code, place)
 
 
-def _key_values(*attributes: tuple[str, str | None]) -> list[KeyValue]:
-    return [
-        # JSON may hold half of a surrogate pair, which UTF-8 has no bytes for; one such name must not stop the others.
-        KeyValue(key=key, value=AnyValue(string_value=value.encode("utf-8", "replace").decode()))
-        for key, value in attributes
-        if value
-    ]
+def _key_values(*attributes: tuple[str, str | int | tuple[str, ...]]) -> list[KeyValue]:
+    return [KeyValue(key=_utf8(key), value=_any_value(value)) for key, value in attributes]
+
+
+def _any_value(value: str | int | tuple[str, ...]) -> AnyValue:
+    if isinstance(value, str):
+        return AnyValue(string_value=_utf8(value))
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    return AnyValue(array_value=ArrayValue(values=map(_any_value, value)))
+
+
+def _utf8(text: str) -> str:
+    """JSON may hold half of a surrogate pair, which UTF-8 has no bytes for; one such name must not stop the others."""
+    return text.encode("utf-8", "replace").decode()

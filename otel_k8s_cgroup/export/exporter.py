@@ -7,18 +7,20 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
-from otel_k8s_cgroup.export.ledger import Entry, Ledger, Series
+from otel_k8s_cgroup.export.encode import Encoder
+from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.queue import ReadingQueue
 from otel_k8s_cgroup.export.restart import Restart
+from otel_k8s_cgroup.export.series import Readings, Series
 from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from otel_k8s_cgroup.export.saver import StateSaver
     from otel_k8s_cgroup.export.transport import Receipt, Transport
-    from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Look, Origin, Pod, Reading
+    from otel_k8s_cgroup.metrics import Column, Row, Rows
+    from otel_k8s_cgroup.model import Entity, Look, Origin, Pod, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +45,8 @@ class Exporter:
 
     Args:
         transport: sends a request.
-        metrics: the table.
+        columns: of the first tick; later ones may have more behind them.
         queue_bytes: what may wait.
-        point_attributes: see ``PodEncoder``, as ``resource_attributes``.
         endpoint: the receiver's, for the log.
         prefix: of each metric's exported name, as ``suffix``.
         own_metrics: see ``Delivery``, as ``jitter``.
@@ -55,11 +56,9 @@ class Exporter:
     def __init__(
         self,
         transport: Transport,
-        metrics: Sequence[Metric],
+        columns: Sequence[Column],
         *,
         queue_bytes: int,
-        point_attributes: bool,
-        resource_attributes: Sequence[tuple[str, str]] = (),
         endpoint: str = "the OTLP receiver",
         prefix: str = "",
         suffix: str = "",
@@ -73,22 +72,21 @@ class Exporter:
         self._endpoint = endpoint
         self._succeeded = False
         self._queue = ReadingQueue(queue_bytes, self._on_drop)
-        self._ledger = Ledger(metrics)
+        self._layout = Layout(columns)
+        self._prefix = prefix
+        self._suffix = suffix
         self.delivery = Delivery(
             _SavingTransport(transport, self._save),
-            metrics,
             self._queue,
-            self._ledger,
+            self._encoder,
             stats=self.stats,
-            point_attributes=point_attributes,
-            resource_attributes=resource_attributes,
-            prefix=prefix,
-            suffix=suffix,
             own_metrics=own_metrics,
             jitter=jitter,
         )
         # By the cgroup, not the pod: a static pod whose mirror was made anew has another uid, and the same CPU time.
         self._series: dict[str, Series] = {}
+        self._of_tick: list[Series] = []
+        """The last tick's."""
         self._ended: list[Series] = []
         """Of cgroups whose pod has another one now."""
         self._state = state
@@ -96,8 +94,8 @@ class Exporter:
         self._outage = False
         self._lock = threading.Lock()
         """Of what the saver's thread reads: the series, and what is left of the last process."""
-        remembered = state.load(self._ledger.names, self._to_remember) if state else None
-        self._restart = Restart(remembered, self._ledger)
+        remembered = state.load(self._layout.names, self._to_remember) if state else None
+        self._restart = Restart(remembered, self._layout)
         self._saved_settled = -1 if remembered is None else 0
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -134,31 +132,46 @@ class Exporter:
         """All cgroups of pods that the last look saw (uid → path, origin), those of pods not known yet included."""
         before, self._seen = self._seen, _Seen(looked_ns, wall_offset_ns, cgroups, look)
         with self._lock:
-            left = self._restart.saw(cgroups, look)
-            self._ended += [entry.series for entry in left]
-            self._queue.put(left)
+            for readings in self._restart.saw(cgroups, look):
+                self._ended += readings.series
+                self._queue.put(readings)
         if self._state and before is not None and before.cgroups.keys() - cgroups.keys():
             # What waits of those that have ended is nowhere else.
             self._state.request()
 
     def put(
-        self, readings: Sequence[tuple[Pod, Reading]], rows: Sequence[Sequence[int | float | None]], wall_offset_ns: int
+        self, entities: Sequence[Entity], readings: Sequence[Reading], collected: Rows, wall_offset_ns: int
     ) -> None:
-        """One tick's readings, with their rows. ``wall_offset_ns``: the wall clock less the monotonic one."""
-        entries = []
-        for (pod, reading), row in zip(readings, rows, strict=True):
-            series = self._series.get(reading.cgroup_uid)
+        """One tick's readings.
+
+        Args:
+            entities: whose they are; one is the same object while nothing of it changes.
+            readings: one each.
+            collected: their rows.
+            wall_offset_ns: the wall clock less the monotonic one.
+        """
+        if collected.columns is not self._layout.columns:
+            self._layout = Layout(collected.columns)
+        layout, known, total_of = self._layout, self._series, self._layout.total
+        of_tick: list[Series] = []
+        monos_ns: list[int] = []
+        for entity, reading, row in zip(entities, readings, collected.rows, strict=True):
+            origin, mono_ns = reading.origin, reading.mono_ns
+            series = known.get(reading.key)
             # Born again: another cgroup, whose counters began at zero. (One that was there before is the same one.)
-            if series is None or (series.origin is not reading.origin and reading.origin.born):
-                series = self._begin(pod, reading, wall_offset_ns, series)
-            series.pod = pod
-            series.path = reading.path
-            mono_ns = reading.mono_ns
-            # OTLP has no time before 1970; a clock that was never set may.
-            unix_ns = max(0, mono_ns + wall_offset_ns)
-            series.read = mono_ns, unix_ns
-            entries.append(Entry(series, mono_ns, unix_ns, row, series.used(self._ledger.total(row))))
-        self._queue.put(entries)
+            if series is None or (series.origin is not origin and origin.born):
+                series = self._begin(entity, reading, wall_offset_ns, series)
+            if series.entity is not entity:
+                series.entity, series.path = entity, reading.path
+            series.read = mono_ns, mono_ns + wall_offset_ns
+            if (total := total_of(row)) is not None:
+                series.total = total
+            of_tick.append(series)
+            monos_ns.append(mono_ns)
+        if of_tick == self._of_tick:
+            of_tick = self._of_tick
+        self._of_tick = of_tick
+        self._queue.put(Readings(layout, of_tick, monos_ns, wall_offset_ns, collected.rows))
 
     def forget_all_but(self, cgroup_uids: Collection[str]) -> None:
         """Lets go of pods that have ended, once nothing of theirs waits."""
@@ -235,14 +248,21 @@ class Exporter:
             if closing:
                 return
 
-    def _begin(self, pod: Pod, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
-        uid, path, origin = reading.cgroup_uid, reading.path, reading.origin
+    def _encoder(self, series: Series) -> Encoder:
+        entity, encoder = series.entity, series.encoder
+        if encoder is None or encoder.entity is not entity:
+            encoder = series.encoder = Encoder(entity, self._prefix, self._suffix)
+        return encoder
+
+    def _begin(self, entity: Entity, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
+        key, path, origin = reading.key, reading.path, reading.origin
+        not_before = (before.read[0], max(0, before.read[1])) if before else (0, 0)
         with self._lock:
-            bases = self._restart.bases(uid, path, origin, wall_offset_ns, before.read if before else (0, 0))
-            self._restart.begun(uid, origin)
+            bases = self._restart.bases(key, path, origin, wall_offset_ns, not_before)
+            self._restart.begun(key, origin)
             if before is not None:
                 self._ended.append(before)
-            series = self._series[uid] = Series(pod, path, origin, bases)
+            series = self._series[key] = Series(entity, path, origin, bases)
         return series
 
     def _save(self) -> None:
@@ -256,33 +276,31 @@ class Exporter:
         seen = self._seen
         if seen is None:
             return None
-        pods: dict[str, Remnant | None] = {}
+        cgroups: dict[str, Remnant | None] = {}
         with self._lock:
-            waiting = [
-                *self._restart.waiting,
-                *(waits for series in self._ended if (waits := _waiting(series))),
-                *(
-                    waits
-                    for uid, series in self._series.items()
-                    if (self._outage or uid not in seen.cgroups) and (waits := _waiting(series))
-                ),
+            held = [
+                *self._ended,
+                *(series for key, series in self._series.items() if self._outage or key not in seen.cgroups),
             ]
-            for uid, (path, origin) in seen.cgroups.items():
-                series = self._series.get(uid)
+            waiting = [*self._restart.waiting, *_waiting(held)]
+            for key, (path, origin) in seen.cgroups.items():
+                series = self._series.get(key)
                 if origin is None:
-                    pods[uid] = None
+                    cgroups[key] = None
                 elif series is not None and (series.origin is origin or not origin.born):
-                    pods[uid] = Remnant(path, origin.inode or 0, series.delivered, series.pod)
+                    cgroups[key] = _remnant(series)
                 else:
-                    bases = self._restart.bases(uid, path, origin, seen.wall_offset_ns, (0, 0))
-                    pods[uid] = Remnant(path, origin.inode or 0, bases)
+                    bases = self._restart.bases(key, path, origin, seen.wall_offset_ns, (0, 0))
+                    cgroups[key] = Remnant(path, origin.inode or 0, bases)
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, seen.mono_ns + seen.wall_offset_ns)
-        return Remembered(seen.mono_ns, unix_ns, pods, seen.look.root, seen.look.unlisted, tuple(waiting))
+        return Remembered(seen.mono_ns, unix_ns, cgroups, seen.look.root, seen.look.unlisted, tuple(waiting))
 
-    def _on_drop(self, entry: Entry, full: bool) -> None:
+    def _on_drop(self, series: Series, row: Row, full: bool) -> None:
         self.stats.readings_dropped += 1
-        self.stats.points_dropped += sum(value is not None for value in entry.values)
+        self.stats.points_dropped += len(row) - row.count(None)
+        if (total := self._layout.total(row)) is not None:
+            series.dropped = total
         if full and not self._full:
             self._full = True
             _log.warning(
@@ -292,13 +310,26 @@ class Exporter:
             )
 
 
-def _waiting(series: Series) -> Waiting | None:
-    # In this order: the other way round it could be delivered in between, and be sent twice.
-    entry, delivered = series.newest, series.delivered
-    if entry is None:
-        return None
-    remnant = Remnant(series.path, series.origin.inode or 0, delivered)
-    return Waiting(series.pod, remnant, entry.mono_ns, entry.unix_ns, tuple(entry.values))
+def _waiting(held: Iterable[Series]) -> Iterator[Waiting]:
+    """Of each series the newest reading, if it waits."""
+    by_tick: dict[int, tuple[Readings, list[Series]]] = {}
+    for series in held:
+        if (newest := series.newest) is not None:
+            by_tick.setdefault(id(newest), (newest, []))[1].append(series)
+    for readings, of_tick in by_tick.values():
+        parts = {id(series): part for series, part in zip(readings.series, readings.parts(), strict=True)}
+        for series in of_tick:
+            # What was delivered after the reading: the other way round it could be delivered in between, and be sent
+            # twice.
+            part = parts[id(series)]
+            entity = series.entity
+            yield Waiting(
+                entity.key, entity.kind, entity.describe(), _remnant(series), part.mono_ns, part.unix_ns, part.row
+            )
+
+
+def _remnant(series: Series) -> Remnant:
+    return Remnant(series.path, series.origin.inode or 0, series.delivered, series.entity.pod)
 
 
 class _SavingTransport:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.export.ledger import Entry, Series
-from otel_k8s_cgroup.model import Origin
+from otel_k8s_cgroup.export.ledger import from_zero, start
+from otel_k8s_cgroup.export.series import Readings, Series
+from otel_k8s_cgroup.model import Entity, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_k8s_cgroup.export.ledger import Bases, Ledger
+    from otel_k8s_cgroup.export.layout import Layout
+    from otel_k8s_cgroup.export.ledger import Bases
     from otel_k8s_cgroup.export.state import Remembered, Waiting
     from otel_k8s_cgroup.model import Look, Pod
 
@@ -23,12 +25,12 @@ class Restart:
 
     Args:
         remembered: what the state file holds; None: this is a first start.
-        ledger: makes the bases.
+        layout: of what is read.
     """
 
-    def __init__(self, remembered: Remembered | None, ledger: Ledger) -> None:
+    def __init__(self, remembered: Remembered | None, layout: Layout) -> None:
         self._remembered = remembered
-        self._ledger = ledger
+        self._layout = layout
         self._held = list(remembered.waiting) if remembered else []
 
     @property
@@ -41,8 +43,8 @@ class Restart:
         """Readings of cgroups that are still there as far as is known: their next reading has all that these have."""
         return self._held
 
-    def saw(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> list[Entry]:
-        """Takes a look at all cgroups (uid → path, origin); what waits of those that have ended meanwhile."""
+    def saw(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> list[Readings]:
+        """Takes a look at all cgroups (key → path, origin); what waits of those that have ended meanwhile."""
         remembered = self._remembered
         if remembered and remembered.root is not None and remembered.root != look.root:
             _log.warning(
@@ -54,57 +56,61 @@ class Restart:
             self._remembered = None
         if not self._held:
             return []
-        ended = [waiting for waiting in self._held if not self._is_there(waiting, cgroups)]
-        self._held = [waiting for waiting in self._held if waiting not in ended]
-        return [self._entry(waiting) for waiting in ended]
+        held, self._held = self._held, []
+        ended: list[Waiting] = []
+        for waiting in held:
+            (self._held if self._is_there(waiting, cgroups) else ended).append(waiting)
+        return [self._readings(waiting) for waiting in ended]
 
     def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> dict[str, Pod]:
-        """uid → the pod that each of ``cgroups`` was named after, of those that are still the same cgroup."""
+        """key → the pod that each of ``cgroups`` was named after, of those that are still the same cgroup."""
         remembered = self._remembered
         if remembered is None or remembered.root != look.root:
             return {}
         return {
-            uid: remnant.pod
-            for uid, (path, origin) in cgroups.items()
-            if (remnant := remembered.pods.get(uid)) is not None
+            key: remnant.pod
+            for key, (path, origin) in cgroups.items()
+            if (remnant := remembered.cgroups.get(key)) is not None
             and remnant.pod is not None
             and remnant.path == path
             and not (origin is None or origin.born or remnant.is_another(path, origin.inode or 0))
         }
 
-    def bases(self, uid: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int]) -> Bases:
+    def bases(self, key: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int]) -> Bases:
         """Where the counters of a cgroup begin of which this process has delivered nothing."""
         remembered = self._remembered
         if remembered and not origin.born:
             looked = max((remembered.mono_ns, remembered.unix_ns), not_before)
-            if uid not in remembered.pods:
+            if key not in remembered.cgroups:
                 if path.startswith(remembered.unlisted):
                     # It may have been there unseen, and delivered by an earlier process.
-                    return self._ledger.start(origin, wall_offset_ns, not_before)
-                return self._ledger.from_zero(*looked)
-            remnant = remembered.pods[uid]
+                    return start(self._layout, origin, wall_offset_ns, not_before)
+                return from_zero(self._layout, *looked)
+            remnant = remembered.cgroups[key]
             if remnant is not None and remnant.is_another(path, origin.inode or 0):
                 # The one before was there at that look, and a moment later, when it was read.
-                read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.pod.cgroup_uid == uid]
-                return self._ledger.from_zero(*max([looked, *read, *(base[:2] for base in remnant.bases if base)]))
+                read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.key == key]
+                return from_zero(self._layout, *max([looked, *read, remnant.bases[:2]]))
             if remnant is not None and remnant.path == path:
                 return remnant.bases
-        return self._ledger.start(origin, wall_offset_ns, not_before)
+        return start(self._layout, origin, wall_offset_ns, not_before)
 
-    def begun(self, uid: str, origin: Origin) -> None:
+    def begun(self, key: str, origin: Origin) -> None:
         """From here on this process's own series knows better."""
         if self._remembered and not origin.born:
-            self._remembered.pods[uid] = None
-            self._held = [waiting for waiting in self._held if waiting.pod.cgroup_uid != uid]
+            self._remembered.cgroups[key] = None
+            self._held = [waiting for waiting in self._held if waiting.key != key]
 
     def _is_there(self, waiting: Waiting, cgroups: Mapping[str, tuple[str, Origin | None]]) -> bool:
         """Whether it is the cgroup that a series will begin from; one of another root is not."""
-        path, origin = cgroups.get(waiting.pod.cgroup_uid, ("", None))
+        path, origin = cgroups.get(waiting.key, ("", None))
         if self._remembered is None or path != waiting.remnant.path:
             return False
         return origin is None or not (origin.born or waiting.remnant.is_another(path, origin.inode or 0))
 
-    def _entry(self, waiting: Waiting) -> Entry:
-        pod, remnant, mono_ns, unix_ns, values = waiting
-        series = Series(pod, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
-        return Entry(series, mono_ns, unix_ns, values, series.used(self._ledger.total(values)))
+    def _readings(self, waiting: Waiting) -> Readings:
+        key, kind, description, remnant, mono_ns, unix_ns, values = waiting
+        entity = Entity(key, kind, lambda: description, remnant.pod)
+        series = Series(entity, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
+        series.total = self._layout.total(values)
+        return Readings(self._layout, [series], [mono_ns], unix_ns - mono_ns, [values])

@@ -11,7 +11,7 @@ from otel_k8s_cgroup.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_k8s_cgroup.export.ledger import Names
+    from otel_k8s_cgroup.export.layout import Names
     from otel_k8s_cgroup.export.state import Remembered
     from otel_k8s_cgroup.export.state_file import StateFile
 

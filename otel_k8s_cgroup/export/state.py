@@ -2,8 +2,8 @@
 
 It is JSON: the format's name and version, the boot's id (the monotonic clock and the counters begin anew with each
 boot), and the look at the cgroups that all of it is of: its time, the root, and what could not be listed. Then, of each
-pod's cgroup that was there, whose it was and where its next delta begins; and what waited to be delivered for good: the
-newest reading of each pod that had ended, or of every pod where the receiver took nothing.
+cgroup that was there, which pod it was named after and where its next delta begins; and what waited to be delivered for
+good: the newest reading of each entity that had ended, or of every one where the receiver took nothing.
 
 A cgroup that is not in the file was not there yet, unless it is where nothing could be listed; so all of its CPU time
 came after that look. So did that of one whose directory has another inode now.
@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+
+import msgspec
 
 from otel_k8s_cgroup.export.ledger import Base, Bases
-from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Pod
+from otel_k8s_cgroup.model import INT64_MAX, Attributes, CgroupRoot, Description, EntityKind, Pod
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from otel_k8s_cgroup.export.ledger import Names
+    from otel_k8s_cgroup.export.layout import Names
+    from otel_k8s_cgroup.metrics import Row
 
 FORMAT = "otel-k8s-cgroup state"
 VERSION = 3
@@ -47,7 +48,7 @@ class Remnant(NamedTuple):
     """Of its directory; 0 where that is not known."""
     bases: Bases
     pod: Pod | None = None
-    """Whose it was; None where it was not measured."""
+    """Which it was named after; None where it was not measured, or is no pod's."""
 
     def is_another(self, path: str, inode: int) -> bool:
         """Whether what is at ``path`` now was made anew since."""
@@ -55,15 +56,16 @@ class Remnant(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A pod's newest reading that was not delivered."""
+    """An entity's newest reading that was not delivered."""
 
-    pod: Pod
+    key: str
+    kind: EntityKind
+    description: Description
     remnant: Remnant
     """Its cgroup, with what was delivered before it."""
     mono_ns: int
     unix_ns: int
-    values: tuple[int | float | None, ...]
-    """As in ``ledger.Entry``."""
+    values: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class Remembered:
     mono_ns: int
     """When the cgroups were looked at."""
     unix_ns: int
-    pods: dict[str, Remnant | None]
-    """By their cgroup's uid, all that were there; None where nothing was read of it."""
+    cgroups: dict[str, Remnant | None]
+    """By their entity's key, all that were there; None where nothing was read of it."""
     root: CgroupRoot | None = None
     """None in a file of version 2."""
     unlisted: tuple[str, ...] = ()
@@ -87,6 +89,77 @@ class NotOursError(ValueError):
     """The content is somebody else's."""
 
 
+# --- the file -------------------------------------------------------------------------------------------------------
+
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)]
+
+
+class _Base(NamedTuple):
+    mono_ns: _Number
+    unix_ns: _Number
+    value: _Number
+
+
+class _Pod(msgspec.Struct):
+    """Who it is; what may change of it is listed again."""
+
+    uid: str
+    name: str
+    namespace: str
+    node: str
+    start_time: str | None
+    cgroup_uid: str
+    config_hash: str | None = None
+    finished: bool = False
+
+
+class _Remnant(msgspec.Struct):
+    path: str
+    inode: _Number
+    bases: list[_Base | None]
+    """One a counter."""
+    pod: _Pod | None = None
+
+
+class _Waiting(msgspec.Struct):
+    key: str
+    kind: EntityKind
+    resource: Attributes
+    points: dict[str, Attributes]
+    remnant: _Remnant
+    mono_ns: _Number
+    unix_ns: _Number
+    values: list[_Number | float | None]
+
+
+class _Root(NamedTuple):
+    device: _Number
+    inode: _Number
+    version: _Number
+
+
+class _File2(msgspec.Struct):
+    """As 0.1.0 has it. ``pods`` are its cgroups, by their keys."""
+
+    boot_id: str
+    mono_ns: _Number
+    unix_ns: _Number
+    counters: list[str]
+    pods: dict[str, _Remnant | None]
+
+
+class _File3(msgspec.Struct):
+    boot_id: str
+    mono_ns: _Number
+    unix_ns: _Number
+    root: _Root | None
+    unlisted: list[str]
+    counters: list[str]
+    cgroups: dict[str, _Remnant | None]
+    values: list[str]
+    waiting: list[_Waiting]
+
+
 def is_ours(content: bytes) -> bool:
     """Whether ``content``, or its beginning, is of a state file, be it cut short."""
     return content.startswith(_FORMAT_HEAD) or _FORMAT_HEAD.startswith(content.rstrip(b"\0"))
@@ -94,27 +167,38 @@ def is_ours(content: bytes) -> bool:
 
 def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes:
     """The file's content."""
-    root = remembered.root
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "boot_id": boot_id,
-            "mono_ns": remembered.mono_ns,
-            "unix_ns": remembered.unix_ns,
-            "root": None if root is None else root._asdict(),
-            "unlisted": remembered.unlisted,
-            "counters": names.counters,
-            # A base is [mono_ns, unix_ns, value].
-            "pods": {uid: None if remnant is None else _object(remnant) for uid, remnant in remembered.pods.items()},
-            "values": names.values,
-            "waiting": [
-                waiting._asdict() | {"pod": asdict(waiting.pod), "remnant": _object(waiting.remnant)}
-                for waiting in remembered.waiting[-MAX_WAITING:]
-            ],
-        },
-        separators=(",", ":"),
-    ).encode()
+    counters = len(names.counters)
+
+    def remnant(of: Remnant) -> _Remnant:
+        pod = None if of.pod is None else _Pod(*(getattr(of.pod, field) for field in _Pod.__struct_fields__))
+        return _Remnant(of.path, of.inode, [base and _Base(*base) for base in of.bases.each(counters)], pod)
+
+    file = _File3(
+        boot_id,
+        remembered.mono_ns,
+        remembered.unix_ns,
+        remembered.root and _Root(*remembered.root),
+        list(remembered.unlisted),
+        list(names.counters),
+        {key: of and remnant(of) for key, of in remembered.cgroups.items()},
+        list(names.values),
+        [
+            _Waiting(
+                of.key,
+                of.kind,
+                of.description.resource,
+                dict(of.description.points),
+                remnant(of.remnant),
+                of.mono_ns,
+                of.unix_ns,
+                list(of.values),
+            )
+            for of in remembered.waiting[-MAX_WAITING:]
+        ],
+    )
+    # Not msgspec's bytes: a path may have half of a surrogate pair, which is no UTF-8.
+    content = {"format": FORMAT, "version": VERSION} | msgspec.to_builtins(file)
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> Remembered:
@@ -132,32 +216,41 @@ def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> R
         raise ValueError(f"its version is {str(version)[:20]!r}, not {VERSION}")
     if state.get("boot_id") != boot_id:
         raise ValueError("it is of another boot")
-    pods = state.get("pods")
-    if not isinstance(pods, dict):
-        raise ValueError("its pods are missing")  # noqa: TRY004 the caller knows one error
-    mono_ns = _number(state.get("mono_ns"))
-    if mono_ns > now_ns:
+    file: _File2 | _File3
+    try:
+        file = msgspec.convert(state, _File2) if version == 2 else msgspec.convert(state, _File3)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ValueError(f"it is not as it should be: {error}") from None
+    if file.mono_ns > now_ns:
         raise ValueError("it is of a time that has not come yet")
-    places = _places(state, "counters", names.counters)
-    remembered = Remembered(
-        mono_ns,
-        _number(state.get("unix_ns")),
-        {uid: None if remnant is None else _remnant(remnant, places, now_ns) for uid, remnant in pods.items()},
-    )
-    if version == 2:
+    places = _places(file.counters, names.counters)
+
+    def remnant(of: _Remnant) -> Remnant:
+        each = [_base(of.bases, place, now_ns) for place in places]
+        pod = None if of.pod is None else Pod(*msgspec.structs.astuple(of.pod))
+        return Remnant(of.path, of.inode, Bases.of(each), pod)
+
+    if isinstance(file, _File2):
+        cgroups = {key: None if of is None else remnant(of) for key, of in file.pods.items()}
         # It does not tell of which root it is: only a cgroup of the same path and inode is surely known.
-        return Remembered(remembered.mono_ns, remembered.unix_ns, remembered.pods, unlisted=("",))
-    value_places = _places(state, "values", names.values)
+        return Remembered(file.mono_ns, file.unix_ns, cgroups, unlisted=("",))
+    value_places = _places(file.values, names.values)
+    waiting = []
+    for of in file.waiting:
+        if of.mono_ns > now_ns:
+            raise ValueError("what waits of it is of a time that has not come yet")
+        values = tuple(
+            _value(of.values, place, is_double) for place, is_double in zip(value_places, names.doubles, strict=True)
+        )
+        description = Description(of.resource, of.points)
+        waiting.append(Waiting(of.key, of.kind, description, remnant(of.remnant), of.mono_ns, of.unix_ns, values))
     return Remembered(
-        remembered.mono_ns,
-        remembered.unix_ns,
-        remembered.pods,
-        _root(state.get("root")),
-        tuple(_texts(state, "unlisted")),
-        tuple(
-            _waiting(waiting, names, places, value_places, now_ns)
-            for waiting in _list(state.get("waiting"), "what waits")
-        ),
+        file.mono_ns,
+        file.unix_ns,
+        {key: None if of is None else remnant(of) for key, of in file.cgroups.items()},
+        file.root and CgroupRoot(*file.root),
+        tuple(file.unlisted),
+        tuple(waiting),
     )
 
 
@@ -181,108 +274,21 @@ def decoded(content: bytes) -> dict[str, object]:
     return state
 
 
-def _object(remnant: Remnant) -> dict[str, object]:
-    return remnant._asdict() | {"pod": None if remnant.pod is None else asdict(remnant.pod)}
+def _places(there: list[str], wanted: tuple[str, ...]) -> list[int | None]:
+    return [there.index(name) if name in there else None for name in wanted]
 
 
-def _list(value: object, what: str) -> list[object]:
-    if not isinstance(value, list):
-        raise ValueError(f"{what} of it is no list")  # noqa: TRY004 as above
-    return value
-
-
-def _texts(state: Mapping[str, object], key: str) -> list[str]:
-    return [_text(text) for text in _list(state.get(key), key)]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text of it is none")  # noqa: TRY004 as above
-    return value
-
-
-def _places(state: Mapping[str, object], key: str, wanted: Sequence[str]) -> list[int | None]:
-    names = _list(state.get(key), key)
-    return [names.index(name) if name in names else None for name in wanted]
-
-
-def _root(value: object) -> CgroupRoot | None:
-    if value is None:
+def _base(bases: list[_Base | None], place: int | None, now_ns: int) -> Base | None:
+    base = bases[place] if place is not None and place < len(bases) else None
+    if base is None:
         return None
-    if not isinstance(value, dict):
-        raise ValueError("its root is not as it should be")  # noqa: TRY004 as above
-    return CgroupRoot(*(_number(value.get(field)) for field in CgroupRoot._fields))
+    if base.mono_ns > now_ns:
+        raise ValueError("a base of it is of a time that has not come yet")
+    return Base(*base)
 
 
-def _remnant(remnant: object, places: Sequence[int | None], now_ns: int) -> Remnant:
-    if isinstance(remnant, dict):
-        path, bases, pod = (remnant.get(field) for field in ("path", "bases", "pod"))
-        if isinstance(path, str) and isinstance(bases, list):
-            return Remnant(
-                path,
-                _number(remnant.get("inode")),
-                tuple(_base(bases, place, now_ns) for place in places),
-                None if pod is None else _pod(pod),
-            )
-    raise ValueError("a pod of it is not as it should be")
-
-
-def _base(bases: list[object], place: int | None, now_ns: int) -> Base | None:
-    if place is None:
-        return None
-    match bases[place] if place < len(bases) else None:
-        case None:
-            return None
-        case [mono_ns, unix_ns, value] if (base := Base(*map(_number, (mono_ns, unix_ns, value)))).mono_ns <= now_ns:
-            return base
-        case other:
-            raise ValueError(f"a base of it is {str(other)[:60]!r}")
-
-
-def _waiting(
-    value: object, names: Names, places: Sequence[int | None], value_places: Sequence[int | None], now_ns: int
-) -> Waiting:
-    if not isinstance(value, dict):
-        raise ValueError("what waits of it is not as it should be")  # noqa: TRY004 as above
-    mono_ns = _number(value.get("mono_ns"))
-    if mono_ns > now_ns:
-        raise ValueError("what waits of it is of a time that has not come yet")
-    values = _list(value.get("values"), "a reading")
-    return Waiting(
-        _pod(value.get("pod")),
-        _remnant(value.get("remnant"), places, now_ns),
-        mono_ns,
-        _number(value.get("unix_ns")),
-        tuple(
-            None if place is None or place >= len(values) else _value(values[place], is_double)
-            for place, is_double in zip(value_places, names.doubles, strict=True)
-        ),
-    )
-
-
-def _pod(value: object) -> Pod:
-    if not isinstance(value, dict):
-        raise ValueError("a pod of it is not as it should be")  # noqa: TRY004 as above
-    uid, name, namespace, node, cgroup_uid = (
-        _text(value.get(field)) for field in ("uid", "name", "namespace", "node", "cgroup_uid")
-    )
-    start_time, config_hash = (
-        None if value.get(field) is None else _text(value.get(field)) for field in ("start_time", "config_hash")
-    )
-    return Pod(uid, name, namespace, node, start_time, cgroup_uid, config_hash, value.get("finished") is True)
-
-
-def _value(value: object, is_double: bool) -> int | float | None:
-    if value is None:
-        return None
-    if not is_double:
-        return _number(value)
-    if type(value) is not float or not math.isfinite(value):
+def _value(values: list[int | float | None], place: int | None, is_double: bool) -> int | float | None:
+    value = values[place] if place is not None and place < len(values) else None
+    if value is not None and (isinstance(value, float) != is_double or not math.isfinite(value)):
         raise ValueError(f"a figure of it is {str(value)[:40]!r}")
-    return value
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= INT64_MAX:
-        raise ValueError(f"a number of it is {str(value)[:40]!r}")
     return value

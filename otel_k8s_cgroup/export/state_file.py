@@ -27,7 +27,7 @@ from otel_k8s_cgroup.export.state import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_k8s_cgroup.export.ledger import Names
+    from otel_k8s_cgroup.export.layout import Names
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.errors import KubeError
 from otel_k8s_cgroup.http_words import quoted
+from otel_k8s_cgroup.model import Choice, LeftOut
 
 from .complaints import Permission
+from .details import PodReader
 from .files import Signature, read_in_chunks, signature
 from .pages import split_pods
 from .retry import Retry
@@ -22,7 +24,7 @@ from .watch import ApiPods, WatchTimes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otel_k8s_cgroup.model import Pod, PodSource
+    from otel_k8s_cgroup.model import Pod, PodSource, Wanted
 
     from .client import ApiClient
 
@@ -65,7 +67,7 @@ class PodWatcher:
     """The pods of one node, as ``pods``, from a daemon thread between ``start`` and ``stop``. ``open_pods`` makes it.
 
     What goes wrong is logged once a cause and once when it is over; the pods that are known stay until then.
-    ``start_seconds``: as in WatchTimes.
+    ``start_seconds``: as in WatchTimes. ``chooses``: whether the settings may leave pods out.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class PodWatcher:
         jitter: Callable[[], float],
         clock: Callable[[], float],
         start_seconds: float,
+        chooses: bool = False,
     ) -> None:
         self.synced = threading.Event()
         """Set once the pods were listed for the first time."""
         self._source = source
         self._store = store
+        self._chooses = chooses
         self._stopping = stopping
         client = source.client
         self._listing = Retry(
@@ -99,8 +103,14 @@ class PodWatcher:
 
     @property
     def pods(self) -> tuple[Pod, ...]:
-        """As they are known now; the same object until something changes."""
+        """As they are known now, without those that the settings leave out; the same object until something changes."""
         return self._store.pods
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Those that the settings leave out."""
+        synced = self.synced.is_set()
+        return LeftOut(self._store.excluded, self._store.hides_others and synced, self._chooses and not synced)
 
     @property
     def list_failure(self) -> KubeError | None:
@@ -162,10 +172,15 @@ class PodWatcher:
         self._listing.worked()
         if not self.synced.is_set():
             if not self.pods:
-                log.warning(
-                    "no pod is on node %r: is k8s_node one of those that `kubectl get nodes` shows?", self._store.node
-                )
+                log.warning("%s", self._why_none())
             self.synced.set()
+
+    def _why_none(self) -> str:
+        node, excluded = self._store.node, len(self._store.excluded)
+        if excluded:
+            return f"the settings leave out all {excluded} pods of node {node!r}: see include_namespaces and the like"
+        selected = ", or of pod_selector" if self._store.hides_others else ""
+        return f"no pod is on node {node!r}{selected}: is k8s_node one of those that `kubectl get nodes` shows?"
 
 
 class KubeletPods:
@@ -227,15 +242,20 @@ def open_pods(
     jitter: Callable[[], float] = random.random,
     clock: Callable[[], float] = time.monotonic,
     times: WatchTimes | None = None,
+    wanted: Wanted | None = None,
+    choice: Choice | None = None,
 ) -> PodWatcher:
     """The watcher for the setting ``pod_source``, not yet started.
 
     ``client`` is of the API server or of the kubelet, as the source asks, and is the watcher's from now on; a file
     needs none. ``wait`` waits that many seconds or until ``stop`` (None: it really does); ``jitter`` gives 0 to 1.
+    ``wanted`` is what is kept of the pods, ``choice`` says which of them.
     """
     stopping = threading.Event()
     wait = wait if wait is not None else stopping.wait
     times = times if times is not None else WatchTimes()
+    choice = choice if choice is not None else Choice()
+    hides_others = source.method == "api" and bool(choice.pod_selector)
     chosen: Source
     if source.method == "file":
         if source.file is None:
@@ -246,15 +266,29 @@ def open_pods(
     elif source.method == "kubelet":
         chosen = KubeletPods(client, wait=wait, poll_seconds=times.poll_seconds)
     else:
-        chosen = ApiPods(client, stopping=stopping, wait=wait, jitter=jitter, clock=clock, times=times)
+        chosen = ApiPods(
+            client,
+            stopping=stopping,
+            wait=wait,
+            jitter=jitter,
+            clock=clock,
+            times=times,
+            pod_selector=choice.pod_selector,
+        )
     # Only the API server is asked by all nodes.
     start_seconds = times.start_seconds if source.method == "api" else 0.0
     return PodWatcher(
         chosen,
-        PodStore(node, by_kubelet=source.method != "api"),
+        PodStore(
+            node,
+            by_kubelet=source.method != "api",
+            reader=PodReader(wanted, choice, selected_by_server=hides_others),
+            hides_others=hides_others,
+        ),
         stopping=stopping,
         wait=wait,
         jitter=jitter,
         clock=clock,
         start_seconds=start_seconds,
+        chooses=choice != Choice(),
     )

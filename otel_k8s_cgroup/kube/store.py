@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import MalformedObject
 
+from .details import PodReader
 from .objects import ListedPod, PodObject, parse_pod, parse_uid
 
 if TYPE_CHECKING:
@@ -35,17 +36,26 @@ class PodStore:
     Args:
         node: whose pods they are.
         by_kubelet: see ``parse_pod``.
+        reader: what is read and kept of them, and which of them are measured.
+        hides_others: whether the objects are only those that the API server has selected. What is not among them may
+            have a cgroup all the same, which another pod may claim: so no claim is believed before a kubelet reports
+            of the pod, as nobody else may.
     """
 
-    def __init__(self, node: str, *, by_kubelet: bool = False) -> None:
+    def __init__(
+        self, node: str, *, by_kubelet: bool = False, reader: PodReader | None = None, hides_others: bool = False
+    ) -> None:
         self.node = node
+        self.hides_others = hides_others
         self.skipped_objects = 0
         self.refused_claims = 0
         """How many pods claimed a cgroup and were not believed."""
         self._by_kubelet = by_kubelet
+        self._reader = reader or PodReader()
         self._lock = threading.Lock()
         self._by_uid: dict[str, ListedPod] = {}
         self._pods: tuple[Pod, ...] = ()
+        self._excluded: tuple[Pod, ...] = ()
         self._changed = False
         self._ended: dict[str, None] = {}
         """The uids of the last pods that were here, oldest first."""
@@ -57,14 +67,30 @@ class PodStore:
 
     @property
     def pods(self) -> tuple[Pod, ...]:
-        """The same object until something changes."""
+        """Those that are measured; the same object until something changes."""
         with self._lock:
-            if self._changed:
-                self._changed = False
-                pods = tuple(self._by_cgroup_uid().values())
-                if pods != self._pods:
-                    self._pods = pods
+            self._settle()
             return self._pods
+
+    @property
+    def excluded(self) -> tuple[Pod, ...]:
+        """Those that the settings leave out, by their identity alone; the same object until something changes."""
+        with self._lock:
+            self._settle()
+            return self._excluded
+
+    def _settle(self) -> None:
+        if not self._changed:
+            return
+        self._changed = False
+        pods: list[Pod] = []
+        excluded: list[Pod] = []
+        for pod in self._by_cgroup_uid().values():
+            (excluded if self._by_uid[pod.uid].excluded else pods).append(pod)
+        if tuple(pods) != self._pods:
+            self._pods = tuple(pods)
+        if tuple(excluded) != self._excluded:
+            self._excluded = tuple(excluded)
 
     def replace(self, objects: Iterable[bytes]) -> None:
         """These and no others are the node's. Where ``objects`` raises while it is read, all stays as it was."""
@@ -110,7 +136,7 @@ class PodStore:
 
     def _parse(self, obj: PodObject | bytes) -> ListedPod | None:
         try:
-            return parse_pod(obj, self.node, by_kubelet=self._by_kubelet)
+            return parse_pod(obj, self.node, by_kubelet=self._by_kubelet, reader=self._reader)
         except MalformedObject as error:
             self.skip(error)
             return None
@@ -135,7 +161,7 @@ class PodStore:
                 by_cgroup_uid[uid] = listed.pod
                 if listed.unbelieved is not None:
                     refused.append((listed, listed.unbelieved))
-            else:
+            elif listed.pod.start_time is not None or not self.hides_others:
                 claims.setdefault(listed.pod.cgroup_uid, []).append(listed)
         holders: dict[str, tuple[str, str]] = {}
         for cgroup_uid, claimants in claims.items():

@@ -57,7 +57,7 @@ class WatchTimes(NamedTuple):
 
 
 class ApiPods:
-    """``list`` and ``follow`` by turns keep a PodStore at what the API says."""
+    """``list`` and ``follow`` by turns keep a PodStore at what the API says of the pods of ``pod_selector``."""
 
     def __init__(
         self,
@@ -68,8 +68,10 @@ class ApiPods:
         jitter: Callable[[], float],
         clock: Callable[[], float],
         times: WatchTimes,
+        pod_selector: str = "",
     ) -> None:
         self.client = api
+        self._pod_selector = pod_selector
         self._stopping = stopping
         self._jitter = jitter
         self._clock = clock
@@ -138,7 +140,7 @@ class ApiPods:
     def _stream(self, store: PodStore) -> None:
         """One stream, from ``_version`` on, until the server closes it in order. Raises KubeError."""
         seconds = max(1, round(self._times.watch_seconds * (1 + self._jitter())))
-        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)} | _of(store.node)
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)} | self._of(store.node)
         if self._version is not None:
             query["resourceVersion"] = self._version
         opened: float | None = None
@@ -196,7 +198,7 @@ class ApiPods:
     def _objects(self, query: Mapping[str, str], store: PodStore) -> Iterator[bytes]:
         """What the list has, pod by pod."""
         where = self.client.named(PODS)
-        of_node = _of(store.node)
+        of_node = self._of(store.node)
         params = dict(query) | of_node
         for _ in range(_MAX_PAGES):
             with self.client.body(PODS, params, LIST) as chunks:
@@ -208,13 +210,13 @@ class ApiPods:
             params = {"limit": query.get("limit", "500"), "continue": page.continue_token} | of_node
         raise MalformedObject(f"{where}: the list goes on after {_MAX_PAGES} pages")
 
+    def _of(self, node: str) -> dict[str, str]:
+        query = {"fieldSelector": f"spec.nodeName={node}"}
+        return query | {"labelSelector": self._pod_selector} if self._pod_selector else query
+
     def _restarted(self, reason: str) -> None:
         with self._lock:
             self._restarts[reason] += 1
-
-
-def _of(node: str) -> dict[str, str]:
-    return {"fieldSelector": f"spec.nodeName={node}"}
 
 
 def _reason(error: KubeError) -> str:

@@ -197,6 +197,8 @@ def _expanded(value: object, environ: Mapping[str, str]) -> object:
             return type(value)(_VARIABLE.sub(replacement, value))
         case dict():
             return {key: _expanded(item, environ) for key, item in value.items()}
+        case list():
+            return [_expanded(item, environ) for item in value]
     return value
 
 

@@ -10,8 +10,18 @@ from pydantic import Field, PlainValidator, SkipValidation, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from otel_k8s_cgroup.model import SERVICE_NAME, OtlpTarget, PodSource, RunSettings, TokenRetrieval
-from otel_k8s_cgroup.settings import values
+from otel_k8s_cgroup.model import (
+    SERVICE_NAME,
+    Choice,
+    OtlpTarget,
+    PodAttribute,
+    PodSource,
+    QosClass,
+    RunSettings,
+    TokenRetrieval,
+    Wanted,
+)
+from otel_k8s_cgroup.settings import lists, values
 from otel_k8s_cgroup.settings.given import Given, joined, refusal
 from otel_k8s_cgroup.settings.otlp import LONGEST, Compression, Protocol, resolve
 
@@ -83,6 +93,36 @@ class Settings(BaseSettings):
     point_attributes: Annotated[bool, _by(values.boolean)] = _row(
         "whether points repeat uid, name, namespace and node of their resource", default=True
     )
+    include_namespaces: Annotated[tuple[str, ...], _by(lists.namespaces)] = _row(
+        'namespaces whose pods are measured: a list of names and patterns ("team-*")', "", "all"
+    )
+    exclude_namespaces: Annotated[tuple[str, ...], _by(lists.namespaces)] = _row(
+        "namespaces whose pods are not: they win over include_namespaces", ""
+    )
+    pod_selector: Annotated[str, _by(lists.pod_selector)] = _row(
+        'label selector of the pods that are measured, as of kubectl get -l ("app=web,tier!=cache"); the API server '
+        "evaluates it",
+        "",
+        "all",
+    )
+    qos_classes: Annotated[tuple[QosClass, ...], _by(lists.choices(get_args(QosClass)))] = _row(
+        f"QoS classes whose pods are measured: a list of {', '.join(get_args(QosClass))}", "", "all"
+    )
+    pod_attributes: Annotated[tuple[PodAttribute, ...], _by(lists.choices(get_args(PodAttribute)))] = _row(
+        f"what a pod's Resource also says: a list of {', '.join(get_args(PodAttribute))}, or none", "workload"
+    )
+    pod_labels: Annotated[tuple[str, ...], _by(lists.keys)] = _row(
+        'keys of labels that become k8s.pod.label.<key>: a list of names and patterns ("app.kubernetes.io/*")', ""
+    )
+    pod_annotations: Annotated[tuple[str, ...], _by(lists.keys)] = _row(
+        "keys of annotations that become k8s.pod.annotation.<key>: a list of names and patterns", ""
+    )
+    service_attributes: Annotated[bool, _by(values.boolean)] = _row(
+        "whether service.name and the like are derived, and annotations resource.opentelemetry.io/<name> become "
+        "attributes, as the conventions say",
+        default=False,
+    )
+    cluster_name: Annotated[str, _by(lists.cluster_name)] = _row("k8s.cluster.name of every Resource", "")
     cgroup_root: Annotated[str, _by(values.path)] = _row("where the cgroup hierarchy is mounted", "/sys/fs/cgroup")
     pod_source: Annotated[PodSource, _by(values.pod_source)] = _row(
         'who tells the node\'s pods: api, kubelet or { file = "pods.json" } (a PodList)', "api"
@@ -176,9 +216,29 @@ class Settings(BaseSettings):
             client_key_file=self.otlp_client_key,
         )
 
+    @property
+    def choice(self) -> Choice:
+        """Which pods are measured."""
+        return Choice(self.include_namespaces, self.exclude_namespaces, self.pod_selector, self.qos_classes)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is read of them beside who they are."""
+        return Wanted(
+            attributes=frozenset(self.pod_attributes),
+            labels=self.pod_labels,
+            annotations=self.pod_annotations,
+            service=self.service_attributes,
+        )
+
     def plain(self) -> RunSettings:
         """The values alone, which need no pydantic."""
-        return RunSettings(**{field.name: getattr(self, field.name) for field in fields(RunSettings)})
+        found = {field.name: getattr(self, field.name) for field in fields(RunSettings)}
+        if self.cluster_name:
+            found["resource_attributes"] = tuple(
+                (dict(self.resource_attributes) | {"k8s.cluster.name": self.cluster_name}).items()
+            )
+        return RunSettings(**found)
 
     @model_validator(mode="before")
     @classmethod

@@ -18,11 +18,16 @@ NESTED = "7922aa99-d4aa-4885-a953-82976860b23a"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``pods``: cgroup uid → path. ``others``: cgroups that are no pods' (those above the pods come by themselves)."""
+    """Each entity's key → its path. ``others``: cgroups that are none's (those above the pods come by themselves)."""
 
     name: str
     pods: dict[str, str]
     others: tuple[str, ...] = field(default=())
+    containers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def no_pods(self) -> tuple[str, ...]:
+        return (*self.others, *self.containers.values())
 
 
 def _systemd(prefix: str = "kubepods") -> dict[str, str]:
@@ -51,8 +56,16 @@ def _below(directory: str, pods: dict[str, str]) -> dict[str, str]:
     return {uid: directory + path for uid, path in pods.items()}
 
 
-def _containers(pods: dict[str, str], *names: str) -> tuple[str, ...]:
+def _in_each(pods: dict[str, str], *names: str) -> tuple[str, ...]:
     return tuple(f"{path}/{name}" for path in pods.values() for name in names)
+
+
+def _containers(pods: dict[str, str], name: str = "{}", *ids: str) -> dict[str, str]:
+    return {
+        f"{uid}/{container}": f"{path}/{name.format(container)}"
+        for uid, path in pods.items()
+        for container in ids or (HEX, OTHER_HEX)
+    }
 
 
 _KIND = _below("/kubelet.slice", _systemd("kubelet-kubepods"))
@@ -61,35 +74,63 @@ _SCOPE = f"/system.slice/docker-{HEX}.scope"
 _A_POD = _systemd()[BURSTABLE]
 
 LAYOUTS = (
-    Layout("systemd driver, containerd", _systemd(), _containers(_systemd(), f"cri-containerd-{HEX}.scope")),
-    Layout("cgroupfs driver, containerd", _cgroupfs(), _containers(_cgroupfs(), HEX, OTHER_HEX)),
+    Layout("systemd driver, containerd", _systemd(), containers=_containers(_systemd(), "cri-containerd-{}.scope")),
+    Layout("cgroupfs driver, containerd", _cgroupfs(), containers=_containers(_cgroupfs())),
     Layout(
         "systemd driver, CRI-O",
         _systemd(),
-        _containers(_systemd(), f"crio-{HEX}.scope", f"crio-conmon-{HEX}.scope"),
+        _in_each(_systemd(), f"crio-conmon-{HEX}.scope", f"crio-{HEX}.scope/container"),
+        _containers(_systemd(), "crio-{}.scope"),
     ),
-    Layout("cgroupfs driver, CRI-O", _cgroupfs(), _containers(_cgroupfs(), f"crio-{HEX}", f"crio-conmon-{HEX}")),
-    Layout("systemd driver, Docker", _systemd(), _containers(_systemd(), f"docker-{HEX}.scope")),
+    Layout(
+        "cgroupfs driver, CRI-O",
+        _cgroupfs(),
+        _in_each(_cgroupfs(), f"crio-conmon-{HEX}"),
+        _containers(_cgroupfs(), "crio-{}"),
+    ),
+    Layout("systemd driver, Docker", _systemd(), containers=_containers(_systemd(), "docker-{}.scope")),
+    Layout(
+        "what is in a pod and no container",
+        _systemd(),
+        _in_each(
+            _systemd(),
+            f"libpod-{HEX}.scope",
+            f"libpod-conmon-{HEX}.scope",
+            f"conmon-{HEX}.scope",
+            f"cri-containerd-{HEX[1:]}.scope",
+            f"{HEX}.mount",
+            f"run-{HEX}.slice",
+            HEX.upper(),
+            "system.slice",
+            "init.scope",
+        ),
+    ),
     Layout(
         "kind, seen from its node",
         _KIND,
-        (*_containers(_KIND, f"cri-containerd-{HEX}.scope"), "/kubelet.slice/kubelet.service", "/init.scope"),
+        ("/kubelet.slice/kubelet.service", "/init.scope"),
+        _containers(_KIND, "cri-containerd-{}.scope"),
     ),
-    Layout("kind with the cgroupfs driver, seen from its node", _KIND_CGROUPFS, _containers(_KIND_CGROUPFS, HEX)),
+    Layout(
+        "kind with the cgroupfs driver, seen from its node",
+        _KIND_CGROUPFS,
+        containers=_containers(_KIND_CGROUPFS),
+    ),
     Layout(
         "kind, seen from the host",
         _below(_SCOPE, _KIND),
-        (*_containers(_below(_SCOPE, _KIND), f"cri-containerd-{HEX}.scope"), "/system.slice/ssh.service"),
+        ("/system.slice/ssh.service",),
+        _containers(_below(_SCOPE, _KIND), "cri-containerd-{}.scope"),
     ),
     Layout(
         "minikube, seen from the host",
         _below(_SCOPE, _systemd()),
-        _containers(_below(_SCOPE, _systemd()), f"docker-{OTHER_HEX}.scope"),
+        containers=_containers(_below(_SCOPE, _systemd()), "docker-{}.scope"),
     ),
     Layout(
         "minikube with Docker's cgroupfs driver, seen from the host",
         _below(f"/docker/{HEX}", _cgroupfs()),
-        _containers(_below(f"/docker/{HEX}", _cgroupfs()), OTHER_HEX),
+        containers=_containers(_below(f"/docker/{HEX}", _cgroupfs())),
     ),
     Layout(
         "kind in rootless podman, seen from the host",
@@ -103,14 +144,16 @@ LAYOUTS = (
             f"{_A_POD}/cri-containerd-{HEX}.scope/user.slice/user-0.slice",
             f"{_A_POD}/cri-containerd-{HEX}.scope/init.scope",
         ),
+        _containers({BURSTABLE: _A_POD}, "cri-containerd-{}.scope", HEX),
     ),
     Layout(
         "a cluster inside a container of a pod is another node's",
         _systemd(),
         (
             f"{_A_POD}/cri-containerd-{HEX}.scope/kubepods.slice/kubepods-pod{NESTED.replace('-', '_')}.slice",
-            f"{_A_POD}/cri-containerd-{HEX}.scope/kubelet/kubepods/besteffort/pod{NESTED}",
+            f"{_A_POD}/cri-containerd-{HEX}.scope/kubelet/kubepods/besteffort/pod{NESTED}/{OTHER_HEX}",
         ),
+        _containers({BURSTABLE: _A_POD}, "cri-containerd-{}.scope", HEX),
     ),
     Layout(
         "podman's pods, mounts and services are no pods",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
-from otel_k8s_cgroup.figures import FIGURES, v1_controllers
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, v1_controllers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 SECOND = 10**9
 
 
-PLANS = {1: Plan(FIGURES, 1), 2: Plan(FIGURES, 2)}
+PLANS = {1: Plan(DEFAULT_FIGURES, 1), 2: Plan(DEFAULT_FIGURES, 2)}
 
 
 def reader(version: int, directory: str) -> CgroupReader:
     """Of the files in one directory, all controllers' of v1."""
-    directories: dict[str, str | None] = dict.fromkeys([""] if version == 2 else v1_controllers(FIGURES), directory)
+    controllers = [""] if version == 2 else v1_controllers(DEFAULT_FIGURES)
+    directories: dict[str, str | None] = dict.fromkeys(controllers, directory)
     return CgroupReader(PLANS[version], directories, OpenFiles(100))
 
 
@@ -48,27 +49,33 @@ class Clock:
 
 
 class Every:
-    """Contains every uid."""
+    """Contains every key."""
 
-    def __contains__(self, uid: object) -> bool:
+    def __contains__(self, key: object) -> bool:
         return True
 
 
 class Node:
-    """A node's pods, read one second after the other, with all that was reported."""
+    """A node's entities, read one second after the other, with all that was reported."""
 
-    def __init__(self, root: Path, *, limit: int = 10_000) -> None:
+    def __init__(self, root: Path, *, limit: int = 10_000, containers: bool = False, node_totals: bool = False) -> None:
         self.clock = Clock()
         self.open_files = OpenFiles(limit)
-        self.cgroups = NodeCgroups(str(root), open_files=self.open_files, clock=self.clock)
+        self.cgroups = NodeCgroups(
+            str(root),
+            open_files=self.open_files,
+            clock=self.clock,
+            containers=containers,
+            node_totals=node_totals,
+        )
         self.errors: list[CgroupError] = []
 
     def read(self, wanted: Container[str] = Every(), *, after_seconds: float = 1) -> dict[str, Reading]:
-        """uid → its reading, ``after_seconds`` after the one before."""
+        """Key → its reading, ``after_seconds`` after the one before."""
         self.clock.now_ns += round(after_seconds * SECOND)
         readings = self.cgroups.read(wanted, self.errors.append)
-        found = {reading.cgroup_uid: reading for reading in readings}
-        assert len(found) == len(readings), "a pod was read twice"
+        found = {reading.key: reading for reading in readings}
+        assert len(found) == len(readings), "an entity was read twice"
         return found
 
     def read_well(self, wanted: Container[str] = Every(), *, after_seconds: float = 1) -> dict[str, Reading]:

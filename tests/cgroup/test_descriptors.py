@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .layouts import BEST_EFFORT, BURSTABLE, GUARANTEED, HEX
-from .support import Node
+from otel_k8s_cgroup.model import container_key
+
+from .layouts import BEST_EFFORT, BURSTABLE, GUARANTEED, HEX, OTHER_HEX
+from .support import Every, Node
 from .trees import Tree, Version
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from types import FrameType
 
 PODS = {
@@ -46,7 +49,7 @@ def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Tree:
     return made
 
 
-def system_calls(node: Node) -> Counter[str]:
+def system_calls(node: Node, wanted: Container[str] = Every()) -> Counter[str]:
     """The calls of a reading that end in the kernel, by their name in ``os``."""
     calls: Counter[str] = Counter()
     in_os = {function: name for name, function in vars(os).items() if callable(function)}
@@ -57,7 +60,7 @@ def system_calls(node: Node) -> Counter[str]:
 
     sys.setprofile(count)
     try:
-        node.read_well()
+        node.read_well(wanted)
     finally:
         sys.setprofile(None)
     return calls
@@ -91,6 +94,38 @@ def test_each_file_is_read_once_a_tick(tree: Tree) -> None:
     node = Node(tree.root)
     node.read_well()
     preads = len(PODS) * len(READ[tree.version])
+    assert system_calls(node) == {"pread": preads, "listdir": 3, "stat": 1}
+
+
+def test_containers_cost_a_look_at_their_pod(tree: Tree) -> None:
+    """A stat of each pod's directory, which is not listed, and the containers' own files; of what is in a pod and not
+    wanted, as sandboxes are, whether it is there. What is not asked for costs nothing.
+    """
+    for path in PODS.values():
+        tree.make(f"{path}/{OTHER_HEX}")
+    wanted = {*PODS, *(container_key(uid, HEX) for uid in PODS)}
+    files = len(READ[tree.version])
+    node = Node(tree.root, containers=True)
+    node.read_well(wanted)
+    assert system_calls(node, wanted) == {
+        "pread": 2 * len(PODS) * files,
+        "listdir": 3,
+        "stat": 1 + len(PODS),
+        "access": len(PODS),
+    }
+    assert node.open_files.count == 2 * len(PODS) * files
+    node = Node(tree.root)
+    node.read_well(wanted)
+    assert system_calls(node, wanted) == {"pread": len(PODS) * files, "listdir": 3, "stat": 1}
+
+
+def test_totals_cost_their_own_files(tree: Tree) -> None:
+    """Nothing is listed or looked for that is not anyhow."""
+    tree.make("/kubepods/besteffort")
+    node = Node(tree.root, node_totals=True)
+    node.read_well()
+    totals = ["/kubepods", "/kubepods/burstable", "/kubepods/besteffort"]
+    preads = len([*PODS, *totals]) * len(READ[tree.version])
     assert system_calls(node) == {"pread": preads, "listdir": 3, "stat": 1}
 
 

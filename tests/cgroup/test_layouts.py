@@ -10,6 +10,7 @@ from otel_k8s_cgroup.cgroup import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.locate import pod_uid
 from otel_k8s_cgroup.errors import CgroupRootError
 from otel_k8s_cgroup.figures import Stats
+from otel_k8s_cgroup.model import EntityKind
 
 from .layouts import BURSTABLE, GUARANTEED, HEX, LAYOUTS, STATIC, Layout
 from .support import Node
@@ -27,13 +28,56 @@ CGROUPFS_POD = f"/kubepods/burstable/pod{BURSTABLE}"
 def test_each_pod_is_found_where_it_is_and_nothing_else(tmp_path: Path, layout: Layout, version: Version) -> None:
     """uid and path of every pod, each once, and no other cgroup's figures among them."""
     tree = Tree(tmp_path / "cgroup", version)
-    for other in layout.others:
+    for other in layout.no_pods:
         tree.make(other, usage_us=999_999, memory=999_999)
     tree.make_all(layout.pods.values())
     readings = Node(tree.root).read_well()
     assert {uid: reading.path for uid, reading in readings.items()} == layout.pods
     stats = Stats(300_000, 100_000, 200_000, 4096, 11, 22, *((33, 44) if version == 2 else (None, None)))
     assert [reading.stats for reading in readings.values()] == [stats] * len(layout.pods)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("version", [1, 2])
+def test_each_entity_is_found_where_it_is_and_nothing_else(tmp_path: Path, layout: Layout, version: Version) -> None:
+    """Containers, QoS levels and kubepods, too, where they are asked for: key, kind and path, each once."""
+    tree = Tree(tmp_path / "cgroup", version)
+    for path in (*layout.others, *layout.containers.values(), *layout.pods.values()):
+        tree.make(path)
+    parents = {uid: path.rpartition("/")[0] for uid, path in layout.pods.items()}
+    tree.make_all(parents.values())
+    node = Node(tree.root, containers=True, node_totals=True)
+    by_kind: dict[EntityKind, dict[str, str]] = {kind: {} for kind in EntityKind}
+    for key, reading in node.read_well().items():
+        by_kind[reading.kind][key] = reading.path
+    assert by_kind[EntityKind.POD] == layout.pods
+    assert by_kind[EntityKind.CONTAINER] == layout.containers
+    if parents:
+        top = parents.pop(GUARANTEED)
+        assert by_kind[EntityKind.NODE] == {top: top}
+        assert by_kind[EntityKind.QOS] == {path: path for path in {*parents.values()}}
+    assert node.cgroups.found_pods == layout.pods
+
+
+@pytest.mark.parametrize(
+    ("name", "qos_class"),
+    [
+        ("/kubepods/besteffort", "besteffort"),
+        ("/kubepods/burstable", "burstable"),
+        ("/kubepods.slice/kubepods-besteffort.slice", "besteffort"),
+        ("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice", "burstable"),
+    ],
+)
+def test_the_qos_class_of_a_level(tmp_path: Path, name: str, qos_class: str) -> None:
+    """As the kubelet names it; what is no level has none."""
+    tree = Tree(tmp_path / "cgroup")
+    top = name.rpartition("/")[0]
+    tree.make_all([top, name])
+    readings = Node(tree.root, node_totals=True).read_well()
+    assert {path: (reading.kind, reading.qos_class) for path, reading in readings.items()} == {
+        top: (EntityKind.NODE, None),
+        name: (EntityKind.QOS, qos_class),
+    }
 
 
 @pytest.mark.parametrize(

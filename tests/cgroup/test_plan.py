@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,6 @@ from otel_k8s_cgroup.errors import MalformedFile
 from otel_k8s_cgroup.figures import FIGURES, Figure, Format, Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import FrameType
 
     from otel_k8s_cgroup.errors import CgroupError
@@ -179,12 +180,53 @@ MALFORMED = [
     (formats.pair, b"0", b"1 2 3\n"),
     (formats.pair, b"1", b"1 x\n"),
     (formats.pair, b"0", b"1 2"),
+    (formats.limit, b"", b"-2\n"),
+    (formats.limit, b"", b"-1"),
+    (formats.limit, b"", b"9223372036854775808\n"),
+    (formats.cpus, b"", b"0-\n"),
+    (formats.cpus, b"", b"0, 1\n"),
+    (formats.cpus, b"", b"0-3"),
+    (formats.cpus, b"", b"0-99999999999\n"),
+    (formats.blkio, b"Read", b"8:0 Read -1\nTotal 0\n"),
+    (formats.blkio, b"Read", b"8:0 Read 1\nTotal"),
     (formats.nested_keyed, b"rbytes", b"8:0 rbytes=-1\n"),
+    (formats.nested_keyed, b"rbytes", b"8:16 rbytes=1\n8:0 rbytes=-1\n"),
     (formats.nested_keyed, b"rbytes", b"8:0 rbytes=1"),
     (formats.pressure, b"some total", b"some avg10=0.00 total=1.5\n"),
     (formats.pressure, b"some avg10", b"some avg10=nan total=1\n"),
     (formats.pressure, b"some avg10", b"some avg10=0.00 total=1"),
 ]
+
+
+WELL_FORMED = [
+    (formats.limit, b"", b"50000\n", 50_000),
+    (formats.limit, b"", b"0\n", 0),
+    (formats.limit, b"", b"-1\n", None),
+    (formats.limit, b"", b"9223372036854771712\n", None),  # pages of 4 KiB
+    (formats.limit, b"", b"9223372036854710272\n", None),  # pages of 64 KiB
+    (formats.limit, b"", b"9223372035781033984\n", None),  # huge pages of 1 GiB
+    (formats.limit, b"", b"4611686018427387903\n", 2**62 - 1),
+    (formats.cpus, b"", b"0-3,8\n", 5),
+    (formats.cpus, b"", b"7\n", 1),
+    (formats.cpus, b"", b"\n", None),
+    (formats.blkio, b"Read", b"Total 0\n", {}),
+    (formats.blkio, b"Read", b"8:0 Read 1\n8:0 Write 2\n8:0 Total 3\n8:16 Read 0\nTotal 3\n", {"8:0": 1, "8:16": 0}),
+    (formats.blkio, b"Write", b"(unknown) Write 1\n8:0 Write 2\n", {"8:0": 2}),
+    (formats.nested_keyed, b"rbytes", b"", {}),
+    (formats.nested_keyed, b"rbytes", b"8:0 \n8:16 rbytes=1 wbytes=2\n", {"8:16": 1}),
+    (formats.nested_keyed, b"rbytes", b"7:7 7:6 7:5 rbytes=1 wbytes=2\n", {"7:5": 1}),
+    (formats.nested_keyed, b"rbytes", b"8:16 rbytes=1 wbytes=2\n252:0 ", {"8:16": 1}),
+    (formats.nested_keyed, b"rbytes", b"252:0 ", {}),
+    (formats.nested_keyed, b"rbytes", b"(unknown) rbytes=5\n8:16 rbytes=1\n", {"8:16": 1}),
+]
+
+
+@pytest.mark.parametrize(("parser", "key", "data", "value"), WELL_FORMED)
+def test_what_kernels_write(parser: Any, key: bytes, data: bytes, value: object) -> None:
+    """Each value as it is, no limit as None, and what has no device as an empty mapping; nothing is reported."""
+    errors: list[CgroupError] = []
+    assert parser(data, (key,), "/the/file", errors.append) == [value]
+    assert errors == []
 
 
 @pytest.mark.parametrize(("parser", "key", "data"), MALFORMED)
@@ -203,6 +245,9 @@ def test_no_bytes_do_harm(data: bytes, cut: int) -> None:
     """Whatever stands there, each parser gives a value or None for each key, and raises nothing."""
     for parser, keys in (
         (formats.single, (b"",)),
+        (formats.limit, (b"",)),
+        (formats.cpus, (b"",)),
+        (formats.blkio, (b"Read",)),
         (formats.pair, (b"0", b"1")),
         (formats.flat_keyed, (b"anon", b"some")),
         (formats.nested_keyed, (b"rbytes", b"wios")),
@@ -210,3 +255,72 @@ def test_no_bytes_do_harm(data: bytes, cut: int) -> None:
     ):
         for content in (data, data[: cut % (len(data) + 1)]):
             assert len(parser(content, keys, "file", lambda _error: None)) == len(keys)
+
+
+HUGE = [
+    Figure("current", (Source("hugetlb.*.current", format=Format.SINGLE),), by="page size"),
+    Figure("max", (Source("hugetlb.*.max", format=Format.SINGLE),), by="page size"),
+    Figure("events", (Source("hugetlb.*.events", "max"),), is_counter=True, by="page size"),
+]
+
+
+def huge(size: str, current: int) -> dict[str, str]:
+    return {
+        f"hugetlb.{size}.current": f"{current}\n",
+        f"hugetlb.{size}.max": "max\n",
+        f"hugetlb.{size}.events": "max 3\n",
+        f"hugetlb.{size}.rsvd.current": "1\n",
+    }
+
+
+def test_a_star_stands_for_what_the_cgroup_has_a_file_of_each(tmp_path: Path) -> None:
+    """One value a page size; a size whose limit is max has none; other files of like names are left alone."""
+    write(tmp_path, huge("2MB", 4096) | huge("1GB", 0))
+    reading = Reading(HUGE, tmp_path)
+    row: tuple[dict[str, int], ...] = ({"1GB": 0, "2MB": 4096}, {}, {"1GB": 3, "2MB": 3})
+    assert [reading() for _ in range(3)] == [row] * 3
+    assert reading.calls == {"pread": 6}
+    write(tmp_path, {"hugetlb.2MB.max": "8192\n"})
+    assert [reading() for _ in range(2)] == [(row[0], {"2MB": 8192}, row[2])] * 2
+    assert reading.errors == []
+
+
+def test_files_with_a_star_are_looked_for_again(tmp_path: Path) -> None:
+    """Where the cgroup has none yet: it costs one look a minute, and the figures are there then."""
+    write(tmp_path, {"pids.current": "7\n"})
+    reading = Reading([TABLE[0], *HUGE], tmp_path)
+    assert reading() == (7, None, None, None)
+    write(tmp_path, huge("2MB", 4096))
+    assert reading(59) == (7, None, None, None)
+    assert reading.calls == {"pread": 1}
+    assert [reading(61), reading(62)] == [(7, {"2MB": 4096}, {}, {"2MB": 3})] * 2
+
+
+def test_a_malformed_counter_of_one_member_costs_the_whole_mapping(tmp_path: Path) -> None:
+    """A member that is missing for one reading would count anew at the next."""
+    write(tmp_path, huge("2MB", 1) | huge("1GB", 2) | {"hugetlb.1GB.events": "max -3\n"})
+    reading = Reading(HUGE, tmp_path)
+    assert reading()[2] is None
+    assert [str(error).startswith(f"{tmp_path}/hugetlb.1GB.events: ") for error in reading.errors] == [True]
+
+
+def test_pressure_that_the_kernel_does_not_support_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started with psi=0 it has the files, and answers EOPNOTSUPP: nothing to report, nor to ask for each time."""
+    write(tmp_path, FILES)
+    reading = Reading(TABLE, tmp_path)
+    real, asked, is_supported = os.pread, [""], False
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        asked.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        if asked[-1] == "cpu.pressure" and not is_supported:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert reading() == (*ROW[:6], None, None)
+    asked.clear()
+    assert [reading(), reading()] == [(*ROW[:6], None, None)] * 2
+    assert "cpu.pressure" not in asked
+    is_supported = True
+    assert reading(60) == ROW
+    assert reading.errors == []

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from otel_k8s_cgroup.cgroup import OpenFiles
+from otel_k8s_cgroup.cgroup.plan import Plan
+from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone
+from otel_k8s_cgroup.figures import FIGURES, v1_controllers
+from tests.fixtures import record
 
 from .support import reader
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.cgroup.formats import Value
-    from otel_k8s_cgroup.cgroup.reader import CgroupReader
 
 V1 = {
     "cpuacct.usage": b"3000\n",
@@ -103,3 +107,44 @@ def test_what_only_looks_as_usual_is_looked_at_closely(version: int, changed: di
     for name, content in changed.items():
         (tmp_path / name).write_bytes(content)
     assert reading(kept) == reading(reader(version, str(tmp_path)))
+
+
+def everything(version: int) -> dict[str, bytes]:
+    """All files that are read of a busy container, as a kernel wrote them; of v1's all controllers'."""
+    wanted = {source.file for figure in FIGURES for source in (figure.v1 if version == 1 else figure.v2)}
+    wanted |= {"memory.use_hierarchy", "hugetlb.2MB.current", "hugetlb.2MB.max", "hugetlb.2MB.events"}
+    name = "v1" if version == 1 else "v2-6.12"
+    text = Path(record.__file__).with_name(f"{name}.txt").read_text()
+    contents = {Path(path).name: data.encode() for path, data in record.files(text).items() if "1c33afbc" in path}
+    return {name: data for name, data in contents.items() if name in wanted}
+
+
+EVERYTHING = {version: everything(version) for version in (1, 2)}
+EVERY_PLAN = {version: Plan(FIGURES, version) for version in (1, 2)}
+ODD = st.sampled_from(
+    [b"", b"\n", b"/", b" ", b"-1\n", b"max", b"=", b":", b"0", b"7", b"9" * 18, b".5", b"some ", b"8:0 ", b"\xff"]
+)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_the_second_reading_of_everything_is_what_a_first_one_would_be(version: int, data: st.DataObject) -> None:
+    """As above, of every file that any figure is in, one or two of which turn into something else."""
+
+    def new(directory: str) -> CgroupReader:
+        controllers = v1_controllers(FIGURES) if version == 1 else ("",)
+        return CgroupReader(EVERY_PLAN[version], dict.fromkeys(controllers, directory), OpenFiles(1000))
+
+    with tempfile.TemporaryDirectory() as directory:
+        for name, content in EVERYTHING[version].items():
+            (Path(directory) / name).write_bytes(content)
+        kept = new(directory)
+        assert reading(kept)[1] == []
+        for name in data.draw(st.lists(st.sampled_from(sorted(EVERYTHING[version])), min_size=1, max_size=2)):
+            content = EVERYTHING[version][name]
+            at = data.draw(st.integers(0, len(content)))
+            cut = data.draw(st.integers(at, min(len(content), at + 9)))
+            (Path(directory) / name).write_bytes(content[:at] + data.draw(ODD) + content[cut:])
+        assert reading(kept) == reading(new(directory))
+        assert reading(kept) == reading(new(directory))

@@ -40,7 +40,7 @@ def read_as_the_exporter(root: Path) -> dict[str, Reading]:
     readings = cgroups.read({pod.cgroup_uid for pod in PODS}, amiss.append)
     cgroups.close()
     assert amiss == []
-    return {reading.cgroup_uid: reading for reading in readings}
+    return {reading.key: reading for reading in readings}
 
 
 @pytest.fixture

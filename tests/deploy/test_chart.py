@@ -141,6 +141,8 @@ def expect_config(objects: list[Object], loaded: Settings) -> None:
     assert loaded.export_interval.total_seconds() == 2
     assert (loaded.point_attributes, loaded.queue_bytes, loaded.metric_prefix) == (False, 33554432, "k8s.")
     assert loaded.token_retrieval.method == "file"
+    (config,) = container(objects).config.values()
+    assert 'include_namespaces = ["team-*", "default"]' in config["config.toml"]
 
 
 def expect_resource_attributes(objects: list[Object], loaded: Settings) -> None:

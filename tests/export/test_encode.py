@@ -6,61 +6,72 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
+from otel_k8s_cgroup.export.encode import Encoder
+from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
-from otel_k8s_cgroup.metrics import ALUMET, Instrument
-from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.metrics import ALUMET, Instrument, columns_of
+from otel_k8s_cgroup.model import Attributes, Description, Entity, EntityKind
 from tests import otlp
 
-COLUMNS = columns_of(ALUMET, "", "")
-POD = Pod("uid", "name", "ns", "node", None, "uid")
+COLUMNS = columns_of(ALUMET)
+LAYOUT = Layout(COLUMNS)
 
 times = st.integers(1, 2**63 - 1)
 counts = st.integers(0, 2**63 - 1)
 numbers = st.floats(allow_nan=False)
 
 
-def values() -> st.SearchStrategy[list[int | float | None]]:
-    """One of each column, or absent."""
+@st.composite
+def a_step(draw: st.DrawFn) -> Step:
+    """A value of each column, or none; the row's own value of a counter is not sent."""
     kinds = [numbers if column.metric.instrument is Instrument.GAUGE_DOUBLE else counts for column in COLUMNS]
-    return st.tuples(*(st.none() | kind for kind in kinds)).map(list)
+    row = draw(st.tuples(*(st.none() | kind for kind in kinds)))
+    shape = LAYOUT.shape(row)
+    deltas, starts = (draw(st.tuples(*[kind] * len(shape.numbers))) for kind in (counts, times))
+    return Step(shape, (draw(times), *row, *deltas, *starts))
 
 
-steps = st.lists(st.builds(Step, times, values(), st.lists(times, min_size=3, max_size=3)), min_size=1, max_size=3)
+steps = st.lists(a_step(), min_size=1, max_size=3)
 
 
 def expected(given_steps: list[Step]) -> list[tuple[object, ...]]:
     """Every point: metric, kind, time, start of a counter, value."""
     found = []
-    for step in given_steps:
-        starts = iter(step.starts_unix_ns)
-        for column, value in zip(COLUMNS, step.values, strict=True):
-            start = next(starts) if column.metric.instrument is Instrument.COUNTER else 0
-            if value is not None:
-                found.append((column.name, column.kind, step.unix_ns, start, value))
+    for shape, (unix_ns, *values) in given_steps:
+        row, rest = values[: len(COLUMNS)], values[len(COLUMNS) :]
+        counters = iter(zip(rest[: len(rest) // 2], rest[len(rest) // 2 :], strict=True))
+        for column, value, is_there in zip(COLUMNS, row, shape.present, strict=True):
+            if is_there:
+                is_counter = column.metric.instrument is Instrument.COUNTER
+                sent, start = next(counters) if is_counter else (value, 0)
+                found.append((column.metric.name, column.point.kind, unix_ns, start, sent))
     return sorted(found, key=repr)
+
+
+def entity(point: Attributes) -> Entity:
+    """A pod whose points say ``point``."""
+    description = Description((("k8s.pod.uid", "uid"), ("n", 1), ("several", ("a", "b"))), {"alumet": point})
+    return Entity("uid", EntityKind.POD, lambda: description)
 
 
 @settings(deadline=None)
 @given(requests=st.lists(steps, min_size=1, max_size=4), point_attributes=st.booleans())
 def test_any_values_in_any_order(requests: list[list[Step]], point_attributes: bool) -> None:
     """One encoder, request after request, absent values coming and going: each is what the library would serialize."""
-    encoder = PodEncoder(POD, "/path", COLUMNS, point_attributes=point_attributes)
+    encoder = Encoder(entity((("uid", "uid"),) if point_attributes else ()))
     for request in requests:
-        body, count = encoder.encode(request)
+        body = encoder.encode(request)
         message = ExportMetricsServiceRequest.FromString(body)
         assert message.SerializeToString() == body
         points = otlp.points([message])
         found = [(each.metric, each.attributes.get("kind"), each.time_ns, each.start_ns, each.value) for each in points]
         assert sorted(found, key=repr) == expected(request)
-        assert count == len(found)
         assert {each.attributes.get("uid") for each in points} <= {"uid" if point_attributes else None}
 
 
 def test_a_time_before_1970_is_0() -> None:
     """The library leaves a 0 out, the template writes it: both say the same."""
-    encoder = PodEncoder(POD, "/path", COLUMNS, point_attributes=False)
-    row: list[int | float | None] = [7, *[None] * (len(COLUMNS) - 1)]
-    body, _ = encoder.encode([Step(0, row, [0, 0, 0])])
+    row = (7, *[None] * (len(COLUMNS) - 1))
+    body = Encoder(entity(())).encode([Step(LAYOUT.shape(row), (0, *row, 7, 0))])
     (point,) = otlp.points([ExportMetricsServiceRequest.FromString(body)])
     assert (point.time_ns, point.start_ns, point.value) == (0, 0, 7)

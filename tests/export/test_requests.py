@@ -9,13 +9,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.bound import REQUEST_BYTES
-from otel_k8s_cgroup.export.encode import PodEncoder, columns_of
-from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.figures import Stats
+from otel_k8s_cgroup.identity import pod_entity, shared_attributes
 from otel_k8s_cgroup.instruments import PodInstruments
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import Origin, Pod, Reading
+from otel_k8s_cgroup.model import EntityKind, Origin, Pod, Reading
 from tests.otlp import points
 
 SECOND = 10**9
@@ -45,23 +44,20 @@ def export(
 ) -> list[bytes]:
     """The requests of so many pods, each read so often after its baseline, all sent at once."""
     kept = Kept()
-    exporter = Exporter(
-        kept,
-        ALUMET,
-        queue_bytes=1 << 30,
-        point_attributes=point_attributes,
-        resource_attributes=resource_attributes,
-    )
     instruments = PodInstruments(ALUMET)
+    exporter = Exporter(kept, instruments.columns, queue_bytes=1 << 30)
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
+    shared = shared_attributes(resource_attributes)
+    entities = [pod_entity(pod, f"/kubepods/{pod.uid}", shared=shared, with_points=point_attributes) for pod in known]
     origins = [Origin(True, SECOND, Stats(0, 0, 0)) for _ in known]
     for tick in range(2, ticks + 2):
+        now_ns = tick * SECOND
         before, stats = (Stats(n * 30, n * 10, n * 20, 4, 5, 6, 7, 8) for n in (tick - 1, tick))
         readings = [
-            (pod, Reading(pod.uid, f"/kubepods/{pod.uid}", origin, tick * SECOND, stats, tick * SECOND - 1000, before))
-            for pod, origin in zip(known, origins, strict=True)
+            Reading(entity.key, EntityKind.POD, f"/kubepods/{entity.key}", origin, now_ns, stats, now_ns - 1000, before)
+            for entity, origin in zip(entities, origins, strict=True)
         ]
-        exporter.put(readings, instruments.collect([reading for _, reading in readings]), 0)
+        exporter.put(entities, readings, instruments.collect(readings), 0)
     assert exporter.delivery.deliver() is None
     return kept.bodies
 
@@ -91,12 +87,12 @@ def test_each_pods_resource_has_the_users_attributes_too() -> None:
 def test_a_static_pods_resource_has_its_manifests_hash() -> None:
     """Beside the uid, under the conventions' name of an annotation; its cgroup is named after it."""
     static = Pod("mirror", "etcd-node", "kube-system", "node", None, "h4sh", "h4sh")
-    columns = columns_of(ALUMET, "", "")
-    encoder = PodEncoder(static, "/kubepods/podh4sh", columns, point_attributes=True)
-    body, _ = encoder.encode([Step(1, [1] * len(columns), [1] * len(columns))])
-    point = points([ExportMetricsServiceRequest.FromString(body)])[0]
-    assert point.resource["k8s.pod.uid"] == point.attributes["uid"] == "mirror"
-    assert point.resource["k8s.pod.annotation.kubernetes.io/config.hash"] == "h4sh"
+    entity = pod_entity(static, "/kubepods/podh4sh")
+    assert entity.key == "h4sh"
+    description = entity.describe()
+    resource, point = dict(description.resource), dict(description.points["alumet"])
+    assert resource["k8s.pod.uid"] == point["uid"] == "mirror"
+    assert resource["k8s.pod.annotation.kubernetes.io/config.hash"] == "h4sh"
 
 
 def test_each_pod_is_a_resource_of_its_own() -> None:

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_k8s_cgroup.errors import SettingsError
-from otel_k8s_cgroup.export.ledger import Base, Names
+from otel_k8s_cgroup.export.layout import Names
+from otel_k8s_cgroup.export.ledger import Base, Bases
 from otel_k8s_cgroup.export.state import (
     NotOursError,
     Remembered,
@@ -22,7 +23,7 @@ from otel_k8s_cgroup.export.state import (
     parse_state,
 )
 from otel_k8s_cgroup.export.state_file import StateFile
-from otel_k8s_cgroup.model import CgroupRoot, Pod
+from otel_k8s_cgroup.model import CgroupRoot, Description, EntityKind, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +41,18 @@ numbers = st.integers(0, INT64_MAX)
 
 def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
     """What an exporter may have to remember of so many counters."""
-    bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters)
-    remnants = st.builds(Remnant, texts, numbers, bases)
+    bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters).map(Bases.of)
     pods = st.builds(Pod, texts, texts, texts, texts, st.none() | texts, texts)
+    remnants = st.builds(Remnant, texts, numbers, bases, st.none() | pods)
+    values = texts | st.integers(-(2**63), INT64_MAX) | st.lists(texts, max_size=2).map(tuple)
+    attributes = st.lists(st.tuples(texts, values), max_size=2).map(tuple)
+    descriptions = st.builds(Description, attributes, st.dictionaries(texts, attributes, max_size=2))
+    kinds = st.sampled_from(EntityKind)
     doubles = st.floats(allow_nan=False, allow_infinity=False)
-    values = st.tuples(st.none() | numbers, st.none() | doubles, st.none() | numbers)
-    waiting = st.lists(st.builds(Waiting, pods, remnants, numbers, numbers, values), max_size=2).map(tuple)
+    row = st.tuples(st.none() | numbers, st.none() | doubles, st.none() | numbers)
+    waiting = st.lists(st.builds(Waiting, texts, kinds, descriptions, remnants, numbers, numbers, row), max_size=2).map(
+        tuple
+    )
     return st.builds(
         Remembered,
         numbers,
@@ -75,20 +82,19 @@ def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
     assert 0 <= found.mono_ns <= now_ns
     assert 0 <= found.unix_ns <= INT64_MAX
     assert type(found.mono_ns) is type(found.unix_ns) is int
-    for uid, remnant in found.pods.items():
+    for uid, remnant in found.cgroups.items():
         assert isinstance(uid, str)
         if remnant is not None:
             assert isinstance(remnant.path, str)
             assert 0 <= remnant.inode <= INT64_MAX
-            assert len(remnant.bases) == len(COUNTERS)
-            for base in filter(None, remnant.bases):
+            assert set(remnant.bases.numbers) <= {0, 1, 2}
+            for base in filter(None, remnant.bases.each(len(COUNTERS))):
                 assert [type(number) for number in base] == [int, int, int]
                 assert all(0 <= number <= INT64_MAX for number in base)
                 assert base.mono_ns <= now_ns
     for waiting in found.waiting:
         assert 0 <= waiting.mono_ns <= now_ns
         assert 0 <= waiting.unix_ns <= INT64_MAX
-        assert len(waiting.remnant.bases) == len(COUNTERS)
         for value, is_double in zip(waiting.values, NAMES.doubles, strict=True):
             assert value is None or (isinstance(value, float) if is_double else 0 <= value <= INT64_MAX)
     return found
@@ -146,11 +152,14 @@ def test_what_is_remembered_is_read_back(state: Remembered) -> None:
 def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str]) -> None:
     """In another order, or fewer of them: each has its own bases; one that the file does not have has none."""
     found = parsed(encode_state(state, NAMES, boot_id=BOOT_ID), Names(tuple(wanted), (), ()))
-    assert found.pods.keys() == state.pods.keys()
-    for uid, remnant in state.pods.items():
-        bases = None if remnant is None else dict(zip(COUNTERS, remnant.bases, strict=True))
-        expected = None if bases is None or remnant is None else remnant._replace(bases=tuple(map(bases.get, wanted)))
-        assert found.pods[uid] == expected
+    assert found.cgroups.keys() == state.cgroups.keys()
+    for uid, remnant in state.cgroups.items():
+        if remnant is None:
+            assert found.cgroups[uid] is None
+            continue
+        bases = dict(zip(COUNTERS, remnant.bases.each(3), strict=True))
+        expected = remnant._replace(bases=Bases.of([bases.get(name) for name in wanted]))
+        assert found.cgroups[uid] == expected
 
 
 @given(content=any_content, now_ns=st.just(INT64_MAX) | numbers)
@@ -161,9 +170,10 @@ def test_any_content_is_sane_or_refused(content: bytes, now_ns: int) -> None:
 
 def test_every_value_may_be_another_one() -> None:
     """Each by itself is what is likeliest to be taken for a number, a text, a list or an object."""
-    bases = Base(1, 2, 3), None, Base(4, 5, 6)
+    bases = Bases.of([Base(1, 2, 3), None, Base(4, 5, 6)])
     pod = Pod("u", "n", "ns", "node", None, "a")
-    wait = Waiting(pod, Remnant("/a", 9, bases), 10, 11, (12, 1.5, None))
+    said = Description((("a", "b"), ("c", 1), ("d", ("e",))), {"alumet": (("f", "g"),)})
+    wait = Waiting("u", EntityKind.POD, said, Remnant("/a", 9, bases, pod), 10, 11, (12, 1.5, None))
     good = encode_state(
         Remembered(7, 8, {"a": Remnant("/a", 9, bases), "b": None}, CgroupRoot(1, 2, 2), ("/u/",), (wait,)),
         NAMES,
@@ -215,10 +225,11 @@ def test_another_boot_or_version_is_refused(content: bytes) -> None:
 def test_version_2_is_read(state: Remembered) -> None:
     """It tells of no root: what it does not name may have been anywhere, and nothing waits."""
     old = json.loads(encode_state(state, NAMES, boot_id=BOOT_ID)) | {"version": 2}
-    for key in ("root", "unlisted", "values", "waiting"):
+    old["pods"] = old["cgroups"]
+    for key in ("root", "unlisted", "values", "waiting", "cgroups"):
         del old[key]
     assert parsed(json.dumps(old).encode()) == Remembered(
-        state.mono_ns, state.unix_ns, state.pods, root=None, unlisted=("",), waiting=()
+        state.mono_ns, state.unix_ns, state.cgroups, root=None, unlisted=("",), waiting=()
     )
 
 
@@ -233,10 +244,10 @@ def test_a_value_of_any_depth_is_refused(place: str) -> None:
         "values": [],
         "waiting": [],
         "counters": list(COUNTERS),
-        "pods": {"uid": {"path": "/p", "inode": 1, "bases": [base, None, "HERE"]}},
+        "cgroups": {"uid": {"path": "/p", "inode": 1, "bases": [base, None, "HERE"]}},
     }
     if place != "base":
-        whole |= {place: "HERE", "pods": {}}
+        whole |= {place: "HERE", "cgroups": {}}
     text = json.dumps(whole)
     assert tried(text.replace('"HERE"', {"version": "3", "mono_ns": "2", "base": "null"}[place]).encode()) is not None
     for depth in [*range(1, 1100), 10_000, 1_000_000]:

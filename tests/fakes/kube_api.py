@@ -308,7 +308,13 @@ class KubeApi:
 
     def _selected(self, pods: Iterable[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
         field, _, node = request.params.get("fieldSelector", "").partition("=")
-        return [each for each in pods if field != "spec.nodeName" or each["spec"].get("nodeName") == node]
+        label, _, value = request.params.get("labelSelector", "").partition("=")
+        return [
+            each
+            for each in pods
+            if field != "spec.nodeName" or each["spec"].get("nodeName") == node
+            if not label or each["metadata"].get("labels", {}).get(label) == value
+        ]
 
     def _list(self, exchange: Exchange) -> None:
         params = exchange.request.params
@@ -335,6 +341,9 @@ class KubeApi:
                 since = version
                 if self._selected([obj], exchange.request):
                     exchange.chunk(event(kind, obj))
+                elif "labelSelector" in exchange.request.params:
+                    # Of a pod that is selected no more the API tells as of one that is gone.
+                    exchange.chunk(event("DELETED", obj))
 
     def _kubelet(self, exchange: Exchange) -> None:
         exchange.json(

@@ -14,7 +14,9 @@ from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
-from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.instruments import PodInstruments
+from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from otel_k8s_cgroup.model import Pod
 from tests.otlp import cpu_time, defects, points
 from tests.programs import PATIENCE_SECONDS
@@ -85,7 +87,7 @@ class Node:
         self._tick_ns = tick_seconds * SECOND
         self._state_file = state_file
         self._state: StateSaver | None = None
-        self._options = {"queue_bytes": queue_bytes, "point_attributes": True} | exporter_options
+        self._options = {"queue_bytes": queue_bytes} | exporter_options
         self.next_try_ns = 0
         self._files: dict[str, tuple[int, int]] = {}
         self._held: list[int] = []
@@ -101,13 +103,16 @@ class Node:
             boot_id_file = str(self.boot_id_file)
             file = StateFile(str(self._state_file), boot_id_file=boot_id_file, mono_clock=lambda: self.mono_ns)
             self._state = StateSaver(file, load_seconds=PATIENCE_SECONDS, save_seconds=PATIENCE_SECONDS)
-        self.exporter = Exporter(self.transport, ALUMET, state=self._state, jitter=lambda: 1.0, **self._options)
+        self.exporter = Exporter(
+            self.transport, columns_of(ALUMET), state=self._state, jitter=lambda: 1.0, **self._options
+        )
         self.cgroups = NodeCgroups(str(self.root), open_files=OpenFiles(40), clock=lambda: self.mono_ns)
         self.agent = Agent(
             cgroups=self.cgroups,
             pods=lambda: self.told,
             exporter=self.exporter,
-            metrics=ALUMET,
+            instruments=PodInstruments(ALUMET),
+            describe=pod_entity,
             mono_clock=lambda: self.mono_ns,
             wall_clock=lambda: self.mono_ns + self.wall_offset_ns,
         )

@@ -15,7 +15,7 @@ import pytest
 
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, SettingsError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
-from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from tests.fakes.node import DirectReceiver, Node
 from tests.otlp import cpu_time, points
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from otel_k8s_cgroup.export.ledger import Names
+    from otel_k8s_cgroup.export.layout import Names
     from otel_k8s_cgroup.export.state import Remembered
 
 STALE = "it is out of date, and after a restart pods count from their first reading"
@@ -226,7 +226,8 @@ def test_a_file_of_version_2_is_read_as_far_as_it_is_sure(make_site: Callable[..
     for _ in range(3):
         site.tick()
     saved = json.loads(site.path.read_bytes()) | {"version": 2}
-    for key in ("root", "unlisted", "values", "waiting"):
+    saved["pods"] = saved["cgroups"]
+    for key in ("root", "unlisted", "values", "waiting", "cgroups"):
         del saved[key]
     site.path.write_text(json.dumps(saved))
     site.restart()
@@ -318,7 +319,7 @@ def test_the_lock_ends_with_the_process(tmp_path: Path) -> None:
     (tmp_path / "state.lock").write_text("")
     file = StateFile(str(path))
     with (tmp_path / "state.lock").open() as lock:
-        exporter = Exporter(DirectReceiver(), ALUMET, queue_bytes=1, point_attributes=True, state=StateSaver(file))
+        exporter = Exporter(DirectReceiver(), columns_of(ALUMET), queue_bytes=1, state=StateSaver(file))
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         exporter.start()
@@ -363,7 +364,7 @@ def test_a_disk_that_hangs_stops_neither_the_sending_nor_the_end(
     file = Hanging(tmp_path / "hanging")
     file.disk.set()
     saver = StateSaver(file, save_seconds=0.05)
-    node.exporter = Exporter(site.receiver, ALUMET, queue_bytes=1 << 20, point_attributes=True, state=saver)
+    node.exporter = Exporter(site.receiver, columns_of(ALUMET), queue_bytes=1 << 20, state=saver)
     node.agent._exporter = node.exporter  # the agent's; a Node makes its own saver
     uid = node.start(1)
     site.tick()
@@ -381,7 +382,7 @@ def test_a_disk_that_hangs_stops_neither_the_sending_nor_the_end(
     node.exporter.start()
     node.exporter.close(1.0)
     saver.close(60)
-    assert json.loads(file.path.read_bytes())["pods"][uid]["bases"][0][2] == 6_000_000
+    assert json.loads(file.path.read_bytes())["cgroups"][uid]["bases"][0][2] == 6_000_000
 
 
 def test_a_disk_that_hangs_at_the_start_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -390,7 +391,7 @@ def test_a_disk_that_hangs_at_the_start_is_not_waited_for(tmp_path: Path, caplog
     path.write_text("precious")
     file = Hanging(path)
     saver = StateSaver(file, load_seconds=0.05, save_seconds=0.05)
-    exporter = Exporter(DirectReceiver(), ALUMET, queue_bytes=1, point_attributes=True, state=saver)
+    exporter = Exporter(DirectReceiver(), columns_of(ALUMET), queue_bytes=1, state=saver)
     assert "cannot be read within 0.05 s: pods that are there count from their first reading" in caplog.text
     file.disk.set()
     exporter.start()
@@ -405,5 +406,5 @@ def test_what_is_not_ours_is_refused_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("precious")
     with pytest.raises(SettingsError, match="no state file"):
-        Exporter(DirectReceiver(), ALUMET, queue_bytes=1, point_attributes=True, state=StateSaver(StateFile(str(path))))
+        Exporter(DirectReceiver(), columns_of(ALUMET), queue_bytes=1, state=StateSaver(StateFile(str(path))))
     assert path.read_text() == "precious"

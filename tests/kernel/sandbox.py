@@ -10,7 +10,7 @@ import sys
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -39,18 +39,17 @@ class SandboxPod:
     """Below the hierarchy's root, with its leading ``/``."""
     cpu_directory: Path
     version: Literal[1, 2]
+    container: str
+    """Its directory's name."""
     worker: subprocess.Popen[str]
+
+    @property
+    def container_id(self) -> str:
+        return self.container.removesuffix(".scope").rpartition("-")[2]
 
     def order(self, **what: float | bool) -> CpuSeconds:
         """Lets the worker do it (see ``worker.py``), and returns what it has used so far. It sleeps again then."""
-        assert self.worker.stdin is not None
-        assert self.worker.stdout is not None
-        self.worker.stdin.write(json.dumps(what) + "\n")
-        self.worker.stdin.flush()
-        answer = self.worker.stdout.readline()
-        if not answer:
-            raise AssertionError(f"the worker has ended: exit code {self.worker.wait()}")
-        return CpuSeconds(**json.loads(answer))
+        return _order(self.worker, **what)
 
     def cpu_time_ns(self) -> dict[str, int]:
         """kind → the kernel's own counter, read here without the package, once the worker has gone to sleep."""
@@ -112,13 +111,33 @@ class Sandbox:
     def pod(self, driver: Driver = "systemd") -> SandboxPod:
         """A new Burstable pod with one container and its worker."""
         uid = str(uuid.uuid4())
-        container = uuid.uuid4().hex * 2
         if driver == "systemd":
             burstable = "kubepods.slice/kubepods-burstable.slice"
             path = f"{burstable}/kubepods-burstable-pod{uid.replace('-', '_')}.slice"
-            container = f"cri-containerd-{container}.scope"
+            container = "cri-containerd-{}.scope"
         else:
             path = f"kubepods/burstable/pod{uid}"
+            container = "{}"
+        container = container.format(uuid.uuid4().hex * 2)
+        worker = self._start(path, container)
+        return SandboxPod(uid, f"/{path}", self._hierarchies[0] / path, self.version, container, worker)
+
+    def restart(self, pod: SandboxPod) -> SandboxPod:
+        """Ends the pod's container, and starts another one of a new id in its place."""
+        _end(pod.worker)
+        for hierarchy in self._hierarchies:
+            (hierarchy / pod.path.lstrip("/") / pod.container).rmdir()
+        container = pod.container.replace(pod.container_id, uuid.uuid4().hex * 2)
+        return replace(pod, container=container, worker=self._start(pod.path.lstrip("/"), container))
+
+    def file(self, pod: SandboxPod, name: str) -> Path:
+        """The pod's file of that name, in whichever hierarchy has it."""
+        return next(
+            file for hierarchy in self._hierarchies if (file := hierarchy / pod.path.lstrip("/") / name).exists()
+        )
+
+    def _start(self, path: str, container: str) -> subprocess.Popen[str]:
+        """A worker that has joined the container's cgroup."""
         for hierarchy in self._hierarchies:
             self._make(hierarchy, Path(path) / container)
         worker = subprocess.Popen(
@@ -133,15 +152,8 @@ class Sandbox:
             text=True,
         )
         self._cleanup.callback(_end, worker)
-        made = SandboxPod(uid, f"/{path}", self._hierarchies[0] / path, self.version, worker)
-        made.order()  # it has joined
-        return made
-
-    def file(self, pod: SandboxPod, name: str) -> Path:
-        """The pod's file of that name, in whichever hierarchy has it."""
-        return next(
-            file for hierarchy in self._hierarchies if (file := hierarchy / pod.path.lstrip("/") / name).exists()
-        )
+        _order(worker)  # it has joined
+        return worker
 
     def remove(self, pod: SandboxPod) -> None:
         """Ends the pod as a kubelet does: its processes, then its cgroups."""
@@ -173,6 +185,17 @@ def _version() -> Literal[1, 2] | None:
 
 def _hierarchies(version: Literal[1, 2]) -> list[Path]:
     return [ROOT] if version == 2 else [ROOT / "cpuacct", ROOT / "memory"]
+
+
+def _order(worker: subprocess.Popen[str], **what: float | bool) -> CpuSeconds:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps(what) + "\n")
+    worker.stdin.flush()
+    answer = worker.stdout.readline()
+    if not answer:
+        raise AssertionError(f"the worker has ended: exit code {worker.wait()}")
+    return CpuSeconds(**json.loads(answer))
 
 
 def _end(worker: subprocess.Popen[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.model import EntityKind, container_key
 from otel_k8s_cgroup.table import Table
 from tests import otlp
 from tests.fakes import kube_api
@@ -43,16 +44,36 @@ def within_5_percent(expected: float) -> Any:
     return pytest.approx(expected, rel=0.05)
 
 
+def container(pod: SandboxPod) -> str:
+    """The key of the pod's container."""
+    return container_key(pod.uid, pod.container_id)
+
+
+def _above(pod: SandboxPod) -> tuple[str, str]:
+    """The paths of its QoS level, and of what all pods are in."""
+    level = pod.path.rpartition("/")[0]
+    return level, level.rpartition("/")[0]
+
+
 class Node:
     """The package's readings of this machine, with all that it complained of."""
 
     def __init__(self) -> None:
         self.complaints: list[CgroupError] = []
-        self.cgroups = NodeCgroups(str(ROOT), open_files=OpenFiles(100), clock=time.monotonic_ns)
+        self.cgroups = NodeCgroups(
+            str(ROOT), open_files=OpenFiles(100), clock=time.monotonic_ns, containers=True, node_totals=True
+        )
 
     def read(self, pod: SandboxPod) -> Reading | None:
         readings = self.cgroups.read({pod.uid}, self.complaints.append)
-        return next((reading for reading in readings if reading.cgroup_uid == pod.uid), None)
+        return next((reading for reading in readings if reading.key == pod.uid), None)
+
+    def read_all(self, *pods: SandboxPod) -> dict[str, Reading]:
+        """Key → the reading of the pods, their containers, and what is above them."""
+        keys = {pod.uid for pod in pods} | {container(pod) for pod in pods}
+        levels = {path for pod in pods for path in _above(pod)}
+        readings = self.cgroups.read(keys, self.complaints.append)
+        return {reading.key: reading for reading in readings if reading.key in keys | levels}
 
     def read_alive(self, pod: SandboxPod) -> Reading:
         reading = self.read(pod)
@@ -142,6 +163,46 @@ class KernelScenarios:
         sandbox.remove(new)
         assert node.read(new) is None
         assert node.read(old) is not None
+
+    @pytest.mark.parametrize("driver", ["systemd", "cgroupfs"])
+    def test_containers_restart_in_their_pod(self, sandbox: Sandbox, node: Node, driver: Driver) -> None:
+        """A container that was there before, another in its place between two readings, and what all are in."""
+        pod = sandbox.pod(driver)
+        level, top = _above(pod)
+        first = node.read_all(pod)
+        assert {key: reading.kind for key, reading in first.items()} == {
+            pod.uid: EntityKind.POD,
+            container(pod): EntityKind.CONTAINER,
+            level: EntityKind.QOS,
+            top: EntityKind.NODE,
+        }
+        assert first[container(pod)].path == f"{pod.path}/{pod.container}"
+        assert not first[container(pod)].origin.born
+        restarted = sandbox.restart(pod)
+        used = restarted.order(burn_seconds=0.5)
+        second = node.read_all(restarted)
+        assert second.keys() == {pod.uid, container(restarted), level, top}
+        reading = second[container(restarted)]
+        assert reading.origin.born
+        assert reading.origin.mono_ns <= first[pod.uid].mono_ns
+        assert reading.stats.cpu_usage_ns == within_5_percent((used.user + used.system) * 1e9)
+        # All above it has that, and what the container before it has used.
+        for key in (pod.uid, level, top):
+            assert second[key].origin is first[key].origin
+            grown = second[key].stats.cpu_usage_ns - first[key].stats.cpu_usage_ns
+            assert grown >= 0.95 * reading.stats.cpu_usage_ns
+        sandbox.remove(restarted)
+        assert not node.read_all(restarted).keys() & {pod.uid, container(restarted)}
+
+    def test_the_links_of_a_directory_count_what_is_in_it(self, sandbox: Sandbox) -> None:
+        """Which is how a pod's directory is known to hold what it did; its time of change does not tell."""
+        pod = sandbox.pod()
+        assert pod.cpu_directory.stat().st_nlink == 3
+        other = pod.cpu_directory / "other"
+        other.mkdir()
+        assert pod.cpu_directory.stat().st_nlink == 4
+        other.rmdir()
+        assert pod.cpu_directory.stat().st_nlink == 3
 
     @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
     def test_what_run_exports_adds_up_to_the_kernels_counter(

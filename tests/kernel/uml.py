@@ -39,23 +39,30 @@ class Outcome:
     skipped: str | None = None
 
 
-def run_pytest(directory: Path, tests: str) -> Mapping[str, Outcome]:
-    """Test name (with its parameters) → outcome, of the file ``tests`` run there. ``directory`` must be empty.
+def run_pytest(directory: Path, tests: str, disks: int = 0) -> Mapping[str, Outcome]:
+    """Test name (with its parameters) → outcome, of the file ``tests`` run there. ``directory`` must be empty. So many
+    ``disks`` of 64 MiB, ``/dev/ubda`` the first, are empty.
 
     Raises:
         AssertionError: it did not boot, or pytest made no report; with the console's last lines.
     """
-    boot(directory, uml_init.__file__, [tests], memory="1G", timeout_seconds=_TIMEOUT_SECONDS)
+    boot(directory, uml_init.__file__, [tests], memory="1G", timeout_seconds=_TIMEOUT_SECONDS, disks=disks)
     return outcomes(directory / uml_init.REPORT)
 
 
-def boot(directory: Path, init: str, arguments: Sequence[str], *, memory: str, timeout_seconds: float) -> None:
+def boot(
+    directory: Path, init: str, arguments: Sequence[str], *, memory: str, timeout_seconds: float, disks: int = 0
+) -> None:
     """Runs the kernel with the Python file ``init`` as its first process, which is given ``directory`` and
     ``arguments``, and which must print ``uml_init.DONE`` and leave ``uml_init.REPORT`` in the directory.
 
     Raises:
         AssertionError: it did not; with the console's last lines.
     """
+    images = [directory / f"disk{number}" for number in range(disks)]
+    for image in images:
+        image.touch()
+        os.truncate(image, 64 << 20)
     command = [
         _KERNEL,
         "root=none",
@@ -67,6 +74,7 @@ def boot(directory: Path, init: str, arguments: Sequence[str], *, memory: str, t
         "con=null",
         "con0=fd:0,fd:1",
         f"uml_dir={directory}",
+        *(f"ubd{number}={image}" for number, image in enumerate(images)),
         f"init={sys.executable}",
         "--",
         # Isolated: the kernel hands what it does not know to the first process as environment.

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from otel_k8s_cgroup.export.encode import Encoder
+from otel_k8s_cgroup.export.layout import Layout
+from otel_k8s_cgroup.export.ledger import Step
+from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.kube.details import PodReader
+from otel_k8s_cgroup.kube.store import PodStore
+from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.model import Wanted
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.kube_api import Exchange, KubeApi, event, pod
 from tests.fakes.otlp_receiver import OtlpReceiver
@@ -82,3 +92,49 @@ def test_the_peak_of_the_memory_is_that_of_small_pods(tmp_path: Path, count: int
             assert program.stop() == 0
     (peak_kib,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak_kib < 110 * 1024
+
+
+def _kept(labels: int, wanted: Wanted, *, sent: bool) -> int:
+    """Bytes that 1,000 pods of so many labels take, each value another; ``sent``: with their messages' templates.
+
+    Of 200 that are measured.
+    """
+    layout = Layout(columns_of(ALUMET))
+    row = (1,) * layout.width
+    step = Step(layout.shape(row), (1, *row, 1, 1, 1, 1, 1, 1))
+
+    def objects() -> Iterator[bytes]:
+        for number in range(200):
+            named = {f"example.com/label-{label:02}": f"{number * label:010}" for label in range(labels)}
+            yield json.dumps(pod(f"checkout-{number:05}", uid=f"uid-{number:05}", labels=named)).encode()
+
+    def keep() -> tuple[PodStore, list[Encoder]]:
+        store = PodStore("node-1", reader=PodReader(wanted))
+        store.replace(objects())
+        encoders = [Encoder(pod_entity(each, "/path", with_points=False)) for each in store.pods if sent]
+        for encoder in encoders:
+            encoder.encode([step])
+        return store, encoders
+
+    keep()  # what is made once is none of it
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = keep()
+        gc.collect()
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept[0].pods) == 200
+    return 5 * size
+
+
+def test_labels_that_nobody_asks_for_take_no_memory() -> None:
+    """Nor do containers and owners: a pod is its identity."""
+    assert _kept(30, Wanted(), sent=False) - _kept(0, Wanted(), sent=False) < 10_000
+
+
+def test_a_thousand_pods_of_thirty_labels_take_two_megabytes() -> None:
+    """Of a label's key and value once in the store, packed, and once in the bytes of the pod's message."""
+    wanted = Wanted(labels=("*",))
+    assert _kept(30, wanted, sent=True) - _kept(0, wanted, sent=True) < 2_000_000

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from otel_k8s_cgroup.model import Choice, LeftOut
 from tests.fakes.kube_api import Exchange, KubeApi, bookmark, event, failing, pod, stream
 
 from .support import Waits, client, comes_to, eventually, names
@@ -51,6 +52,34 @@ def test_what_is_asked(api: KubeApi, watch: Watch) -> None:
         "timeoutSeconds": "450",
         "fieldSelector": "spec.nodeName=node-1",
     }
+
+
+def test_a_label_selector_is_the_api_servers_to_evaluate(api: KubeApi, watch: Watch) -> None:
+    """In the list, each of its pages, and the watch; a pod that is selected no more is gone."""
+    api.add(pod("a", labels={"app": "web"}), pod("b", labels={"app": "db"}), pod("c", labels={"app": "web"}))
+    api.on("list", failing(410))
+    watcher = watch(choice=Choice(pod_selector="app=web"))
+    comes_to(watcher, "a", "c")
+    assert watcher.left_out == LeftOut((), hides_others=True)
+    api.add(pod("c", labels={"app": "db"}), pod("b", labels={"app": "web"}))
+    comes_to(watcher, "a", "b")
+    assert {request.params["labelSelector"] for request in api.seen("list") + api.seen("watch")} == {"app=web"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "line"),
+    [
+        (Choice(exclude_namespaces=("*",)), "the settings leave out all 1 pods of node 'node-1'"),
+        (Choice(pod_selector="app=web"), "no pod is on node 'node-1', or of pod_selector"),
+    ],
+)
+def test_where_nothing_is_chosen_the_log_says_so(
+    api: KubeApi, watch: Watch, caplog: pytest.LogCaptureFixture, choice: Choice, line: str
+) -> None:
+    """The node's name is not to blame."""
+    api.add(pod("a"))
+    comes_to(watch(choice=choice))
+    assert line in caplog.text
 
 
 def test_the_first_list_is_spread(api: KubeApi, watch: Watch, waits: Waits) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_k8s_cgroup.errors import SettingsError
-from otel_k8s_cgroup.model import PodSource, TokenRetrieval
+from otel_k8s_cgroup.model import Choice, PodSource, TokenRetrieval, Wanted
 from otel_k8s_cgroup.settings import load
 from otel_k8s_cgroup.settings.values import duration, duration_text, headers, size
 
@@ -67,6 +67,18 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("otlp_headers", "a=", (("a", ""),)),
     ("otlp_headers", {"a": " token\n"}, (("a", "token"),)),
     ("otlp_timeout", "1ms", MS),
+    ("include_namespaces", ["team-*", "shop", "shop"], ("team-*", "shop")),
+    ("include_namespaces", " team-* , shop,", ("team-*", "shop")),
+    ("exclude_namespaces", "", ()),
+    ("exclude_namespaces", [], ()),
+    ("pod_selector", " env in (prod, test),!canary ", "env in (prod, test),!canary"),
+    ("pod_selector", "", ""),
+    ("qos_classes", ["guaranteed", "BestEffort"], ("Guaranteed", "BestEffort")),
+    ("pod_attributes", "none", ()),
+    ("pod_attributes", [], ()),
+    ("pod_attributes", "Workload,IP", ("workload", "ip")),
+    ("pod_labels", ["app.kubernetes.io/*", "*"], ("app.kubernetes.io/*", "*")),
+    ("cluster_name", "prod / Köln", "prod / Köln"),
 ]
 
 
@@ -154,6 +166,25 @@ REFUSED: list[tuple[str, object, str]] = [
     ("otlp_compression", "deflate", '"none", "gzip"'),
     ("otlp_certificate", "/no/such.pem", "a file that can be read (No such file or directory)"),
     ("otlp_insecure", "1", "true, false"),
+    ("include_namespaces", ["Team-*"], "a list of namespaces or patterns"),
+    ("include_namespaces", ["a" * 64], "a list of namespaces or patterns"),
+    ("include_namespaces", ["a"] * 101, "a list of namespaces or patterns"),
+    ("exclude_namespaces", {"a": "b"}, "a list of namespaces or patterns"),
+    ("exclude_namespaces", [1], "a list of namespaces or patterns"),
+    ("exclude_namespaces", [["a"]], "a list of namespaces or patterns"),
+    ("pod_selector", "app=web,", "a label selector as of `kubectl get pods -l`"),
+    ("pod_selector", "app in web", "a label selector as of `kubectl get pods -l`"),
+    ("pod_selector", "app>1", "a label selector as of `kubectl get pods -l`"),
+    ("pod_selector", ["app=web"], "text"),
+    ("qos_classes", ["Best"], '"Guaranteed", "Burstable", "BestEffort"'),
+    ("pod_attributes", "workload,uid", '"workload", "qos_class", "priority_class", "ip", "hostname" (or "none")'),
+    ("pod_attributes", True, '"workload", "qos_class"'),
+    ("pod_labels", ["app kubernetes"], "a list of keys or patterns"),
+    ("pod_labels", "[a-z]*", "a list of keys or patterns"),
+    ("pod_annotations", 7, "a list of keys or patterns"),
+    ("service_attributes", "yes", "true, false"),
+    ("cluster_name", "a\nb", "a name of at most 253 characters"),
+    ("cluster_name", "a" * 254, "a name of at most 253 characters"),
 ]
 
 
@@ -301,3 +332,30 @@ def test_dates_are_no_values(refused: Refused) -> None:
     """TOML has them, no setting has."""
     value: Any = datetime(2026, 1, 1, tzinfo=UTC)
     assert "a path" in refused(flags={"state_file": value})
+
+
+def test_what_is_chosen_and_what_is_wanted(read: Read) -> None:
+    """The settings as the watcher takes them; by default all pods, and their workload."""
+    plain = read().plain()
+    assert (plain.choice, plain.wanted) == (Choice(), Wanted(attributes=frozenset({"workload"})))
+    plain = read(
+        'include_namespaces = ["team-*"]\nexclude_namespaces = ["team-x"]\npod_selector = "app"\n'
+        'qos_classes = ["Burstable"]\npod_attributes = []\npod_labels = ["a"]\npod_annotations = ["b"]\n'
+        "service_attributes = true"
+    ).plain()
+    assert plain.choice == Choice(("team-*",), ("team-x",), "app", ("Burstable",))
+    assert plain.wanted == Wanted(labels=("a",), annotations=("b",), service=True)
+
+
+def test_the_clusters_name_is_one_of_every_resource(read: Read) -> None:
+    """It wins over that of OTEL_RESOURCE_ATTRIBUTES, and leaves the others as they are."""
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "k8s.cluster.name=old,team=a"}
+    named = dict(read('cluster_name = "${REGION}-1"', environ=environ | {"REGION": "eu"}).plain().resource_attributes)
+    assert named == {"k8s.cluster.name": "eu-1", "team": "a"}
+    assert dict(read(environ=environ).plain().resource_attributes) == {"k8s.cluster.name": "old", "team": "a"}
+
+
+def test_variables_stand_in_lists_too(read: Read) -> None:
+    """As in any string of the file."""
+    settings = read('include_namespaces = ["${TEAM}-*"]', environ={"TEAM": "shop"})
+    assert settings.include_namespaces == ("shop-*",)

@@ -1,0 +1,87 @@
+"""What a row of values means: the columns of a tick, and which of their values are there."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from otel_k8s_cgroup.metrics import Instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otel_k8s_cgroup.metrics import Column, Row
+
+
+class Names(NamedTuple):
+    """Of a row's values, by which a state file of another version's table is read."""
+
+    counters: tuple[str, ...]
+    """In the order of ``Layout.counters``."""
+    values: tuple[str, ...]
+    """In the order of the columns …"""
+    doubles: tuple[bool, ...]
+    """… and whether each is a floating-point number."""
+
+
+class Layout:
+    """The columns of a tick's rows.
+
+    Args:
+        columns: as ``instruments`` has them; the first counter's is the CPU time that the statistics count.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+        self.width = len(columns)
+        self.counters = tuple(
+            number for number, column in enumerate(columns) if column.metric.instrument is Instrument.COUNTER
+        )
+        """The columns of which deltas are sent."""
+        self.first = self.counters[0] if self.counters else None
+        self.names = Names(
+            tuple(columns[number].label for number in self.counters),
+            tuple(column.label for column in columns),
+            tuple(column.metric.instrument is Instrument.GAUGE_DOUBLE for column in columns),
+        )
+        self._shapes: dict[tuple[bool, ...], Shape] = {}
+
+    def shape(self, row: Sequence[object]) -> Shape:
+        """Of the values that ``row`` has."""
+        present = tuple(value is not None for value in row)
+        shape = self._shapes.get(present)
+        if shape is None:
+            shape = self._shapes[present] = Shape(self, present)
+        return shape
+
+    def total(self, row: Row) -> int | None:
+        """The first counter; None where the row does not have it."""
+        value = None if self.first is None else row[self.first]
+        return value if isinstance(value, int) else None
+
+
+class Shape:
+    """Which values rows of a layout have; one object for each such set."""
+
+    __slots__ = ("absent", "count", "counters", "layout", "numbers", "pick", "present")
+
+    def __init__(self, layout: Layout, present: tuple[bool, ...]) -> None:
+        self.layout = layout
+        self.present = present
+        self.count = sum(present)
+        self.absent = layout.width - self.count
+        self.pick = picker([place for place, is_there in enumerate(present) if is_there])
+        """A row → its values that are there."""
+        self.numbers = tuple(number for number, place in enumerate(layout.counters) if present[place])
+        """Which counters are there …"""
+        self.counters = picker([layout.counters[number] for number in self.numbers])
+        """… and a row → their values."""
+
+    def fits(self, row: Row) -> bool:
+        """Whether ``row`` has these values and no others."""
+        return row.count(None) == self.absent and None not in self.pick(row)
+
+
+def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What takes the values at ``places``. (``itemgetter()`` gives a tuple only of several.)"""
+    return itemgetter(*places) if len(places) > 1 else lambda values: tuple(values[place] for place in places)

@@ -1,0 +1,290 @@
+"""What a Resource says of an entity, as plain attributes: identity and path in, names and values out.
+
+Names of OpenTelemetry's semantic conventions 1.44 where they have one, else under ``otel_k8s_cgroup.``.
+Source: https://opentelemetry.io/docs/specs/semconv/registry/attributes/k8s/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_k8s_cgroup.model import Description, Entity, EntityKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from otel_k8s_cgroup.model import Attributes, Container, Pod, Value
+
+PREFIX = "otel_k8s_cgroup."
+"""Of attributes that the conventions lack."""
+QOS_CLASS = f"{PREFIX}qos_class"
+_QOS_OF_CGROUP = {"guaranteed": "Guaranteed", "burstable": "Burstable", "besteffort": "BestEffort"}
+PRIORITY_CLASS = f"{PREFIX}priority_class"
+CONFIG_HASH = "kubernetes.io/config.hash"
+RESOURCE_ANNOTATION = "resource.opentelemetry.io/"
+
+# What OTEL_RESOURCE_ATTRIBUTES says of the exporter's own pod, as the OpenTelemetry Operator sets it: true of no other.
+_OF_THE_EXPORTER = re.compile(
+    r"(k8s\.(pod|container|namespace|daemonset|deployment|replicaset|statefulset|job|cronjob)|container|process|cgroup"
+    r"|telemetry)\..*|k8s\.node\.name"
+)
+
+
+def shared_attributes(resource_attributes: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Those of ``resource_attributes`` that are true of every entity of the node, not of the exporter's pod alone."""
+    return tuple((key, value) for key, value in resource_attributes if _OF_THE_EXPORTER.fullmatch(key) is None)
+
+
+# --- Entities ---
+
+
+def pod_entity(pod: Pod, path: str, *, shared: Sequence[tuple[str, str]] = (), with_points: bool = True) -> Entity:
+    """A pod as its messages say it.
+
+    Args:
+        pod: whose cgroup it is.
+        path: of the cgroup.
+        shared: as ``shared_attributes`` gives them.
+        with_points: whether each point of Alumet's schema says again who it is.
+    """
+    # What is made of it is not kept: 30 labels of 1,000 pods would take 6 MB.
+    return Entity(pod.cgroup_uid, EntityKind.POD, partial(_described, pod, path, shared, with_points), pod)
+
+
+def _described(pod: Pod, path: str, shared: Sequence[tuple[str, str]], with_points: bool) -> Description:
+    points = {"alumet": point_attributes(pod, path)} if with_points else {}
+    return Description(pod_resource(pod, path, shared), points)
+
+
+# --- Resources ------------------------------------------------------------------------------------------------------
+
+
+def pod_resource(pod: Pod, path: str, shared: Sequence[tuple[str, str]] = ()) -> Attributes:
+    """The attributes of a pod's Resource.
+
+    Args:
+        pod: whose it is.
+        path: of its cgroup, below the hierarchy's root, with its leading ``/``.
+        shared: as ``shared_attributes`` gives them. They win over what a pod's author wrote, but for ``service.*``.
+    """
+    return _resource(pod, path, shared, ())
+
+
+def container_resource(pod: Pod, container: Container, path: str, shared: Sequence[tuple[str, str]] = ()) -> Attributes:
+    """The attributes of a container's Resource: its pod's, and its own. ``path`` is of its own cgroup."""
+    own = (
+        ("k8s.container.name", container.name),
+        ("k8s.container.restart_count", container.restart_count),
+        ("container.id", container.id),
+        ("container.runtime.name", container.runtime),
+        ("container.image.name", container.image_name),
+        ("container.image.tags", container.image_tags),
+        ("container.image.repo_digests", container.image_repo_digests),
+    )
+    return _resource(pod, path, shared, own, container)
+
+
+def node_resource(node: str, path: str, qos: str | None = None, shared: Sequence[tuple[str, str]] = ()) -> Attributes:
+    """The attributes of the Resource of the node's pods as a whole or, with ``qos``, of those of one QoS class.
+
+    ``qos`` is as the API or as a cgroup's name writes it.
+    """
+    spelt = _QOS_OF_CGROUP.get(qos, qos) if qos else None
+    own = _present(("k8s.node.name", node), (QOS_CLASS, spelt), ("cgroup.path", path))
+    return tuple((own | _present(*shared)).items())
+
+
+def point_attributes(pod: Pod, path: str) -> Attributes:
+    """What each point of a pod says again: Alumet's attributes, so a query that filters or groups by them still works.
+
+    The last four are those of its LocalMachine resource and its Cgroup consumer.
+
+    Source: https://github.com/alumet-dev/alumet/tree/main/plugins/opentelemetry
+    """
+    points = _present(
+        ("uid", pod.uid),
+        ("name", pod.name),
+        ("namespace", pod.namespace),
+        ("node", pod.node),
+        ("resource_kind", "local_machine"),
+        ("resource_id", "empty"),
+        ("resource_consumer_kind", "cgroup"),
+        ("resource_consumer_id", path),
+    )
+    return tuple(points.items())
+
+
+def _resource(
+    pod: Pod,
+    path: str,
+    shared: Sequence[tuple[str, str]],
+    own: Iterable[tuple[str, Value | None]],
+    container: Container | None = None,
+) -> Attributes:
+    identity = _present(
+        ("k8s.pod.uid", pod.uid),
+        ("k8s.pod.name", pod.name),
+        ("k8s.namespace.name", pod.namespace),
+        ("k8s.node.name", pod.node),
+        ("k8s.pod.start_time", pod.start_time),
+        (ANNOTATION + CONFIG_HASH, pod.config_hash),
+        *own,
+        ("cgroup.path", path),
+    )
+    details: dict[str, Value] = dict(unpacked(pod.details.attributes))
+    if "service.name" in details:
+        details = _service(pod, container) | details
+    settings = _present(*((key, value) for key, value in shared if not (key.startswith("service.") and key in details)))
+    # Its place is where a name comes first, its value the last: that of identity, whoever else has one.
+    return tuple((identity | details | settings | identity).items())
+
+
+def _present(*attributes: tuple[str, Value | None]) -> dict[str, Value]:
+    return {key: value for key, value in attributes if value is not None and value not in ("", ())}
+
+
+# --- what a pod's object says beside who it is ----------------------------------------------------------------------
+
+LABEL = "k8s.pod.label."
+ANNOTATION = "k8s.pod.annotation."
+
+
+_LEAST_COMPRESSED_BYTES = 256
+
+
+def packed(by_prefix: Mapping[str, Mapping[str, str]]) -> bytes:
+    """Attributes in the least memory; ``by_prefix`` has what each prefix of their names is followed by."""
+    found = {prefix: dict(attributes) for prefix, attributes in by_prefix.items() if attributes}
+    text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode() if found else b""
+    return text if len(text) < _LEAST_COMPRESSED_BYTES else zlib.compress(text)
+
+
+def unpacked(attributes: bytes) -> Iterator[tuple[str, str]]:
+    """The attributes that ``packed`` has packed."""
+    if not attributes:
+        return
+    # An object of JSON begins with a brace, and zlib's format with another byte.
+    text = attributes if attributes.startswith(b"{") else zlib.decompress(attributes)
+    for prefix, named in json.loads(text).items():
+        for key, value in named.items():
+            yield prefix + key, value
+
+
+class Owner(NamedTuple):
+    """Who manages a pod, as its owner references say."""
+
+    group: str
+    """Of the API, without the version; "" is the core group."""
+    kind: str
+    name: str
+    uid: str | None
+
+
+_WORKLOADS = {
+    ("", "ReplicationController"): "k8s.replicationcontroller",
+    ("apps", "DaemonSet"): "k8s.daemonset",
+    ("apps", "Deployment"): "k8s.deployment",
+    ("apps", "ReplicaSet"): "k8s.replicaset",
+    ("apps", "StatefulSet"): "k8s.statefulset",
+    ("batch", "CronJob"): "k8s.cronjob",
+    ("batch", "Job"): "k8s.job",
+}
+# A CronJob names its Jobs by the minute, since 1970, for which they are scheduled; a number this large is later than
+# 2017, and no date as people write it (20260131).
+# https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/cronjob/utils.go
+_OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9][0-9]{6}|[3-9][0-9]{7})")
+
+
+def workload_attributes(owner: Owner, template_hash: str | None, rollout_hash: str | None) -> dict[str, str]:
+    """What a pod's owner tells of its workload, by names alone: nobody but the pod's object is asked.
+
+    Args:
+        owner: the pod's controller.
+        template_hash: the pod's label ``pod-template-hash``: what the name of a Deployment's ReplicaSet ends in.
+        rollout_hash: its label ``rollouts-pod-template-hash``, the same of Argo's Rollout.
+    """
+    prefix = _WORKLOADS.get((owner.group, owner.kind))
+    if prefix is None:
+        return _other_workload(owner.kind, owner.name, owner.uid)
+    found = {f"{prefix}.name": owner.name, f"{prefix}.uid": owner.uid}
+    if prefix == "k8s.replicaset":
+        found["k8s.deployment.name"] = _without_hash(owner.name, template_hash)
+        if rollout := _without_hash(owner.name, rollout_hash):
+            found |= _other_workload("Rollout", rollout, None)
+    elif prefix == "k8s.job" and (scheduled := _OF_A_CRON_JOB.fullmatch(owner.name)):
+        found["k8s.cronjob.name"] = scheduled[1]
+    return {key: value for key, value in found.items() if value}
+
+
+def _other_workload(kind: str, name: str, uid: str | None) -> dict[str, str]:
+    found = {"kind": kind, "name": name, "uid": uid}
+    return {f"{PREFIX}workload.{key}": value for key, value in found.items() if value}
+
+
+def _without_hash(name: str, template_hash: str | None) -> str | None:
+    return name.removesuffix(f"-{template_hash}") if template_hash and name.endswith(f"-{template_hash}") else None
+
+
+# A pod's author must not say by an annotation which pod it is, where it runs, or who measured it.
+_NOT_BY_ANNOTATION = re.compile(r"(k8s|container|cgroup|otel_k8s_cgroup|process|telemetry)(\..*)?")
+_ATTRIBUTE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+
+
+def annotated_attributes(annotations: Mapping[str, str]) -> dict[str, str]:
+    """What annotations ``resource.opentelemetry.io/<name>`` say, by those names.
+
+    Source: https://opentelemetry.io/docs/specs/semconv/non-normative/k8s-attributes/
+    """
+    named = ((key.removeprefix(RESOURCE_ANNOTATION), value) for key, value in annotations.items())
+    return {
+        name: value
+        for name, value in named
+        if value and _ATTRIBUTE_NAME.fullmatch(name) and not _NOT_BY_ANNOTATION.fullmatch(name)
+    }
+
+
+SERVICE_LABELS = {
+    "service.name": ("app.kubernetes.io/instance", "app.kubernetes.io/name"),
+    "service.version": ("app.kubernetes.io/version",),
+}
+_SERVICE_IS_NAMED_AFTER = tuple(
+    f"k8s.{kind}.name" for kind in ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
+)
+
+
+def service_attributes(
+    name: str, namespace: str, workload: Mapping[str, str], labels: Mapping[str, str], annotated: Mapping[str, str]
+) -> dict[str, str]:
+    """``service.*`` of a pod, the first value found of each as the conventions list them.
+
+    Args:
+        name: the pod's.
+        namespace: the pod's.
+        workload: as ``workload_attributes`` gives it.
+        labels: the pod's.
+        annotated: as ``annotated_attributes`` gives them.
+
+    Source: https://opentelemetry.io/docs/specs/semconv/non-normative/k8s-attributes/#service-attributes
+    """
+    found = {"service.namespace": namespace}
+    for attribute, keys in SERVICE_LABELS.items():
+        if value := next((labels[key] for key in keys if labels.get(key)), None):
+            found[attribute] = value
+    if "service.name" not in found:
+        owners = (workload[key] for key in _SERVICE_IS_NAMED_AFTER if key in workload)
+        found["service.name"] = next(owners, name)
+    return found | {key: value for key, value in annotated.items() if key.startswith("service.")}
+
+
+def _service(pod: Pod, container: Container | None) -> dict[str, Value]:
+    """What of ``service.*`` hangs on the container, and is not named by labels or annotations."""
+    if container is None:
+        return {"service.instance.id": f"{pod.namespace}.{pod.name}"}
+    tags, digests = container.image_tags, container.image_repo_digests
+    version = "@".join([*tags[:1], *(digest.rpartition("@")[2] for digest in digests[:1])])
+    found = {"service.instance.id": f"{pod.namespace}.{pod.name}.{container.name}", "service.version": version}
+    return _present(*found.items())
