@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl constraints clean
+.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl helm chart image build constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -28,6 +28,10 @@ help:
 	@echo 'make cluster-v2      some of them on cgroup v2, in a User-Mode-Linux kernel (six minutes)'
 	@echo 'make cluster-up      starts that node, and leaves it up; make cluster-down ends it'
 	@echo 'make kubectl ARGS="get pods -A"   kubectl in it'
+	@echo 'make image      the container image, with the engine that is there or without one (FLAGS=--help)'
+	@echo 'make build      the wheel and the source distribution, into dist/'
+	@echo 'make helm       builds Helm for the tests of the chart (needs Go, about three minutes, once)'
+	@echo 'make chart      writes deploy/otel-k8s-cgroup.yaml anew, and what the chart has of the program (needs Helm)'
 	@echo 'make constraints  pins the newest versions (needs uv)'
 	@echo 'make clean      removes what the above have made'
 
@@ -87,6 +91,20 @@ $(OTELCOL): tests/collectors/otelcol-builder.yaml
 	GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS=-mod=mod $(GO) run \
 	    go.opentelemetry.io/collector/cmd/builder@$$(sed -n 's/.*otlpreceiver //p' $<) --config $<
 	@touch $@
+
+helm: | $(BIN)/python
+	@$(BIN)/python -m deploy.helm
+
+chart: helm $(VENV)/.demo-stamp
+	@$(BIN)/python -m deploy.render
+
+image: | $(BIN)/python
+	@$(BIN)/python -m deploy.image $(FLAGS)
+
+# Built with what constraints.txt pins, and nothing downloaded for it. The wheel is made of the source distribution.
+build: $(VENV)/.demo-stamp
+	@rm -rf build dist/otel_k8s_cgroup-*
+	@$(BIN)/python -m hatchling build --directory dist --target sdist --target wheel
 
 # --- the virtual environment ---------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import ApiAccess
 
 _ENVIRONMENT_PREFIX = "OTEL_K8S_CGROUP_"
+_CONFIG_VARIABLE = "OTEL_K8S_CGROUP_CONFIG"
+"""Names the configuration file: so that a command beside `run`, by `kubectl exec`, has the settings that `run` has."""
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -70,8 +72,10 @@ def load(
     """The settings: of each key the flag's value, else the environment's, else the file's, else the default.
 
     ``flags`` is what `flags_from` gives. The variables ``OTEL_EXPORTER_OTLP_*`` stand between ours and the file. What
-    an Alumet file holds beside our settings is told in one line of the log. Raises `SettingsError`, a line a problem.
+    an Alumet file holds beside our settings is told in one line of the log. Without ``config_file`` it is the one that
+    ``OTEL_K8S_CGROUP_CONFIG`` names. Raises `SettingsError`, a line a problem.
     """
+    config_file = config_file or environ.get(_CONFIG_VARIABLE, "").strip() or None
     fixed = (
         _from_flags(flags),
         _from_environ(environ),
@@ -150,7 +154,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Given]:
     """Ours alone. An empty variable is none, as the standard has it for its own."""
     key_of = {_ENVIRONMENT_PREFIX + key.upper(): key for key in rows()}
     ours = {name: text.strip() for name, text in environ.items() if name.startswith(_ENVIRONMENT_PREFIX)}
-    given = {name: text for name, text in ours.items() if text}
+    given = {name: text for name, text in ours.items() if text and name != _CONFIG_VARIABLE}
     problems = [
         unknown(name, "environment", key_of)
         for name in given

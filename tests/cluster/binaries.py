@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,16 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.cache import cache_directory, install, short_hash
 from tests.cluster import nest
 from tests.cluster.versions import KUBERNETES
-from tests.deploy.files import REPOSITORY, copied_from_context, dockerfile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 PROGRAMS = ("kube-apiserver", "kubelet", "kubectl")
 _WORKLOAD = Path(__file__).with_name("workload.c")
@@ -37,13 +35,6 @@ _FROM_PACKAGES = {
 }
 CNI_PLUGINS = Path("/usr/lib/cni")
 BUSYBOX = Path("/bin/busybox")
-_UNUSED_SECONDS = 24 * 3600.0
-"""After which an image of sources as they were is removed."""
-
-
-def cache_directory() -> Path:
-    """Where built things are kept; not in the checkout, so that `make clean` and a new clone leave them alone."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-k8s-cgroup"
 
 
 def why_not() -> str | None:
@@ -84,33 +75,16 @@ def kubernetes(version: str | None = None) -> Path:
     directory = _kubernetes(version)
     if not directory.is_dir():
         sys.stderr.write(f"building Kubernetes {version} into {directory}: about six minutes on two cores, once\n")
-        _install(directory, lambda unfinished: _build_kubernetes(unfinished, version))
+        install(directory, lambda unfinished: _build_kubernetes(unfinished, version))
     return directory
 
 
 def workload() -> Path:
     """The program that the tests' containers run (``workload.c``)."""
-    directory = cache_directory() / f"workload-{_hash(_WORKLOAD.read_text())}"
+    directory = cache_directory() / f"workload-{short_hash(_WORKLOAD.read_text())}"
     if not directory.is_dir():
-        _install(directory, _build_workload)
+        install(directory, _build_workload)
     return directory / "workload"
-
-
-def exporter_image() -> Path:
-    """The archive of the image that deploy/Dockerfile describes, of this checkout as it is."""
-    inputs = [Path(__file__).with_name("engine.py"), REPOSITORY / "deploy/Dockerfile"]
-    for source in copied_from_context(dockerfile()):
-        path = REPOSITORY / source
-        inputs += [each for each in path.rglob("*.py*") if each.suffix != ".pyc"] if path.is_dir() else [path]
-    text = "".join(f"{path.relative_to(REPOSITORY)} {path.read_text()}" for path in sorted(inputs))
-    directory = cache_directory() / f"exporter-{_hash(text + sys.version + sys.prefix)}"
-    if not directory.is_dir():
-        sys.stderr.write("making the exporter's image: about half a minute, once for each state of the sources\n")
-        for old in cache_directory().glob("exporter-*"):
-            if old.stat().st_mtime < time.time() - _UNUSED_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-        _install(directory, _build_exporter_image)
-    return directory / "exporter.tar"
 
 
 def _here() -> str:
@@ -120,7 +94,7 @@ def _here() -> str:
 
 def _kubernetes(version: str) -> Path:
     recipe = json.dumps([_go_mod(version, []), _build_command(version, Path()), _GO])
-    return cache_directory() / f"kubernetes-{version}-{_hash(recipe)}"
+    return cache_directory() / f"kubernetes-{version}-{short_hash(recipe)}"
 
 
 # Nothing of the user's that changes what is built.
@@ -156,25 +130,3 @@ def _build_kubernetes(directory: Path, version: str) -> None:
 
 def _build_workload(directory: Path) -> None:
     subprocess.run(["gcc", "-O1", "-Wall", "-static", "-o", directory / "workload", _WORKLOAD], check=True)
-
-
-def _build_exporter_image(directory: Path) -> None:
-    command = ["unshare", "--mount", sys.executable, "-m", "tests.cluster.engine", str(directory)]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    (directory / "work").rmdir()
-
-
-def _install(directory: Path, build: Callable[[Path], None]) -> None:
-    """``directory`` as ``build`` fills it: whole, or not there."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{directory.name}.", dir=directory.parent))
-    try:
-        build(unfinished)
-        unfinished.chmod(0o755)
-        unfinished.rename(directory)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -59,9 +59,10 @@ def cluster() -> Cluster:
 
 @pytest.fixture(scope="session")
 def account(cluster: Cluster) -> str:
-    """The manifest's service account, with the manifest's rights."""
+    """The manifest's service account, with the manifest's rights, and its ConfigMap beside it."""
     cluster.namespace(NAMESPACE)
     apply_account(cluster)
+    cluster.api.apply(f"/api/v1/namespaces/{NAMESPACE}/configmaps", of_kind("ConfigMap"))
     return ACCOUNT
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
+from deploy.image.archive import of_root, write_image
+from deploy.image.engine import kept_image
 from tests.cluster import binaries
-from tests.cluster.archive import of_root, write_image
-from tests.cluster.layout import WORKLOAD_IMAGE
+from tests.cluster.layout import EXPORTER_IMAGE, WORKLOAD_IMAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def archives(directory: Path) -> list[str]:
     """All of them, made in ``directory``."""
-    return [str(workload(directory)), str(binaries.exporter_image())]
+    return [str(workload(directory)), str(kept_image(EXPORTER_IMAGE))]
 
 
 def workload(directory: Path) -> Path:

@@ -18,7 +18,7 @@ from tests.cluster.exported import Exported
 from tests.cluster.layout import EXPORTER_IMAGE, NODE, NODE_ADDRESS
 from tests.cluster.pods import container, pod
 from tests.collectors.programs import collector, why_not
-from tests.deploy.files import manifest, with_optional_lines
+from tests.deploy.files import asking_the_kubelet, manifest
 from tests.fakes.otlp_receiver import OtlpReceiver
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def daemon_pod(objects: Sequence[Object], endpoint: str, **environ: str) -> Obje
     (daemon_set,) = (each for each in objects if each["kind"] == "DaemonSet")
     template = copy.deepcopy(daemon_set["spec"]["template"])
     spec = template["spec"]
+    for each in spec.get("initContainers", []) + spec["containers"]:
+        assert each["image"].partition(":")[0] == "otel-k8s-cgroup"
+        each["image"], each["imagePullPolicy"] = EXPORTER_IMAGE, "Never"
     (exporter,) = spec["containers"]
-    assert exporter["image"].partition(":")[0] == "otel-k8s-cgroup"
-    exporter["image"], exporter["imagePullPolicy"] = EXPORTER_IMAGE, "Never"
     changed = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} | environ
     kept = [each for each in exporter["env"] if each["name"] not in changed]
     exporter["env"] = kept + [{"name": name, "value": value} for name, value in changed.items()]
@@ -69,9 +70,9 @@ pytestmark = pytest.mark.skipif(why_not("otelcol") is not None, reason=str(why_n
 @pytest.mark.parametrize("source", ["api", "kubelet"])
 def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observer, source: str, tmp_path: Path) -> None:
     """Confined as it is written there, it names and measures every pod of the node, its own too; it ends in order. Also
-    with the lines that make it ask the kubelet.
+    with the component that makes it ask the kubelet.
     """
-    objects = manifest() if source == "api" else with_optional_lines()
+    objects = manifest() if source == "api" else asking_the_kubelet(tmp_path)
     cluster.set_role(objects)
     with deployed(cluster, tmp_path, objects, OTEL_K8S_CGROUP_POLL_INTERVAL="1s") as exported:
         exported.wait_for(bool)  # its first reading: what is there then does not count from zero
@@ -82,6 +83,8 @@ def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observe
             lambda pods: all(uid in pods and len(pods[uid].of("cpu_time_delta", "total")) > 2 for uid in here)
         )
         check_confinement(Path("/proc", str(exporter_pid(cluster))))
+        # A command beside it has its settings: the node, and the mounted cgroups.
+        assert born in cluster.kubectl("exec", "-n", NAMESPACE, NAME, "--", "otel-k8s-cgroup", "snapshot", "--json")
     cluster.set_role(manifest())
     pods = exported.pods()
     for uid in here:

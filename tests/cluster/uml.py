@@ -7,7 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from deploy.cache import cache_directory
+from deploy.image.engine import kept_image
 from tests.cluster import binaries, uml_init
+from tests.cluster.layout import EXPORTER_IMAGE
 from tests.cluster.node import NodeFailed
 from tests.cluster.versions import KUBERNETES
 from tests.kernel import uml
@@ -27,10 +30,10 @@ def run() -> int:
         raise NodeFailed(reason)
     binaries.kubernetes(KUBERNETES[2])
     binaries.workload()
-    binaries.exporter_image()
+    kept_image(EXPORTER_IMAGE)
     with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-uml-") as made:
         directory = Path(made)
-        cache = os.fspath(binaries.cache_directory().parent)
+        cache = os.fspath(cache_directory().parent)
         uml.boot(
             directory,
             uml_init.__file__,

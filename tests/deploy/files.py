@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shutil
+import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
 
-
-def manifest() -> list[dict[str, Any]]:
-    """The objects of the manifest, in its order."""
-    return list(yaml.safe_load_all((DEPLOY / "otel-k8s-cgroup.yaml").read_text()))
+Object = dict[str, Any]
 
 
-def with_optional_lines() -> list[dict[str, Any]]:
-    """The manifest's objects with each line of YAML that is commented out."""
-    text = re.sub(r"^( +)# (- |  )", r"\1\2", (DEPLOY / "otel-k8s-cgroup.yaml").read_text(), flags=re.MULTILINE)
-    return list(yaml.safe_load_all(text))
+def objects_in(text: str) -> list[Object]:
+    """The objects of YAML documents, in their order."""
+    return [each for each in yaml.safe_load_all(text) if each is not None]
 
 
-def of_kind(kind: str) -> dict[str, Any]:
-    """The manifest's one object of that kind."""
-    (found,) = (each for each in manifest() if each["kind"] == kind)
+def manifest() -> list[Object]:
+    """The objects of the plain manifest."""
+    return objects_in((DEPLOY / "otel-k8s-cgroup.yaml").read_text())
+
+
+def why_no_kustomize() -> str | None:
+    """Why nothing can be kustomized here; None where it can."""
+    return None if shutil.which("kubectl") else "kubectl, which kustomizes, is not installed"
+
+
+def kustomized(directory: Path) -> list[Object]:
+    """What `kubectl kustomize` makes of a directory."""
+    done = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return objects_in(done.stdout)
+
+
+def asking_the_kubelet(directory: Path) -> list[Object]:
+    """The manifest's objects with the component that asks the kubelet; ``directory`` takes a few files."""
+    base, overlay = directory / "deploy", directory / "overlay"
+    shutil.copytree(DEPLOY / "kustomize", base / "kustomize")
+    for name in ("kustomization.yaml", "otel-k8s-cgroup.yaml"):
+        shutil.copy(DEPLOY / name, base / name)
+    overlay.mkdir()
+    text = "resources: [../deploy]\ncomponents: [../deploy/kustomize/kubelet]\n"
+    (overlay / "kustomization.yaml").write_text(text)
+    return kustomized(overlay)
+
+
+def of_kind(kind: str, objects: Iterable[Object] | None = None) -> Object:
+    """The one object of that kind; of the plain manifest where no ``objects`` are given."""
+    (found,) = (each for each in (manifest() if objects is None else objects) if each["kind"] == kind)
     return found
 
 
@@ -37,17 +64,20 @@ def of_kind(kind: str) -> dict[str, Any]:
 class Container:
     """The DaemonSet's container, as a kubelet starts it on a node."""
 
-    pod: dict[str, Any]
-    spec: dict[str, Any]
+    pod: Object
+    spec: Object
+    config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The ConfigMaps: name → entries."""
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
-    def volumes(self) -> dict[str, dict[str, Any]]:
+    def volumes(self) -> dict[str, Object]:
         """Mount path → the volume that is there."""
         by_name = {volume["name"]: volume for volume in self.pod["volumes"]}
         return {mount["mountPath"]: by_name[mount["name"]] for mount in self.spec["volumeMounts"]}
 
     @property
-    def mounts(self) -> dict[str, dict[str, Any]]:
+    def mounts(self) -> dict[str, Object]:
         """Mount path → how it is mounted."""
         return {mount["mountPath"]: mount for mount in self.spec["volumeMounts"]}
 
@@ -56,6 +86,7 @@ class Container:
 
         A value at or below a mount path is moved to where ``directories`` (mount path → directory) has that mount.
         """
+        of_node = {"spec.nodeName": node, "status.hostIP": "10.0.0.7"}
         environ = {
             # A kubelet's own: https://kubernetes.io/docs/concepts/containers/container-environment/
             "KUBERNETES_SERVICE_HOST": "10.96.0.1",
@@ -63,19 +94,47 @@ class Container:
             "HOSTNAME": "otel-k8s-cgroup-x7k2p",
         }
         for each in self.spec["env"]:
-            if "valueFrom" in each:
-                assert each["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
-                environ[each["name"]] = node
-            else:
-                environ[each["name"]] = _moved(each["value"], directories or {})
+            match each.get("valueFrom"):
+                case {"fieldRef": {"fieldPath": path}}:
+                    environ[each["name"]] = of_node[path]
+                case {"secretKeyRef": {"name": name, "key": key}}:
+                    environ[each["name"]] = self.secrets[name][key]
+                case None:
+                    # As a kubelet expands $(NAME).
+                    value = re.sub(r"\$\((\w+)\)", lambda found: environ[found[1]], each["value"])
+                    environ[each["name"]] = _moved(value, directories or {})
         return environ
 
+    def lay_out(self, directory: Path) -> dict[str, Path]:
+        """Mount path → a directory or file for it below ``directory``.
 
-def container() -> Container:
-    """The DaemonSet's only one."""
-    pod = of_kind("DaemonSet")["spec"]["template"]["spec"]
+        ConfigMaps have their entries, the paths in them moved; a Secret's entries and a file of the node are ``PEM``.
+        """
+        places = {path: directory / volume["name"] for path, volume in self.volumes.items()}
+        for path, volume in self.volumes.items():
+            place = places[path]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if volume.get("hostPath", {}).get("type") == "File":
+                place.write_text("PEM")
+                continue
+            place.mkdir(parents=True)
+            for name, text in self.config.get(volume.get("configMap", {}).get("name"), {}).items():
+                for mount_path, moved in places.items():
+                    text = text.replace(f'"{mount_path}', f'"{moved}')  # noqa: PLW2901 one after the other
+                (place / name).write_text(text)
+            for name in ("ca.crt", "tls.crt", "tls.key") if "secret" in volume else ():
+                (place / name).write_text("PEM")
+        return places
+
+
+def container(objects: Sequence[Object] | None = None) -> Container:
+    """The DaemonSet's only one; of the plain manifest where no ``objects`` are given."""
+    objects = manifest() if objects is None else objects
+    pod = of_kind("DaemonSet", objects)["spec"]["template"]["spec"]
     (spec,) = pod["containers"]
-    return Container(pod, spec)
+    config = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
+    secrets = {each["metadata"]["name"]: each["stringData"] for each in objects if each["kind"] == "Secret"}
+    return Container(pod, spec, config, secrets)
 
 
 def _moved(value: str, directories: Mapping[str, Path]) -> str:
@@ -83,39 +142,6 @@ def _moved(value: str, directories: Mapping[str, Path]) -> str:
         if PurePosixPath(value).is_relative_to(mount_path):
             return str(directory / PurePosixPath(value).relative_to(mount_path))
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One instruction of the Dockerfile: ``COPY``, and what follows it."""
-
-    word: str
-    arguments: str
-
-
-def dockerfile() -> list[list[Instruction]]:
-    """The stages, each from its ``FROM`` on."""
-    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
-    stages: list[list[Instruction]] = []
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        word, _, arguments = line.partition(" ")
-        if word == "FROM":
-            stages.append([])
-        stages[-1].append(Instruction(word, " ".join(arguments.split())))
-    return stages
-
-
-def copied_from_context(stages: Sequence[Sequence[Instruction]]) -> list[str]:
-    """What is copied of the repository, over all stages."""
-    return [
-        source
-        for stage in stages
-        for instruction in stage
-        if instruction.word == "COPY" and not instruction.arguments.startswith("--from")
-        for source in instruction.arguments.split()[:-1]
-    ]
 
 
 def pins(path: Path) -> dict[str, str]:

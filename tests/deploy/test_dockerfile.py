@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.deploy.files import DEPLOY, REPOSITORY, container, copied_from_context, dockerfile, pins
+from deploy.image.dockerfile import copied_from_context, dockerfile
+from otel_k8s_cgroup import __version__
+from tests.deploy.files import DEPLOY, REPOSITORY, container, pins
+from tests.programs import clean_environ
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +70,7 @@ def test_every_package_is_installed_by_its_hash() -> None:
         for instruction in stage
         if instruction.word == "RUN"
         for command in instruction.arguments.split("&&")
-        if re.search(r"\bpip (install|download|wheel)\b", command)
+        if re.search(r"\bpip (\S+ )*(install|download|wheel)\b", command)
     ]
     assert installs
     for command in installs:
@@ -109,3 +112,60 @@ def test_no_secret_is_baked_in() -> None:
         for instruction in stage:
             assert instruction.word != "ADD"
             assert not re.search(r"(?i)token|password|secret|https?://", instruction.arguments), instruction
+
+
+def test_each_stage_has_the_base_that_is_asked_for() -> None:
+    """One argument names it, by digest too; the image itself has nothing below it, and no instruction that would need a
+    shell.
+    """
+    *building, final = [[each.word for each in stage] for stage in dockerfile()]
+    origins = [stage[0].arguments.partition(" AS ")[0] for stage in dockerfile()]
+    assert origins == ["${BASE}"] * len(building) + ["scratch"]
+    assert "RUN" not in final
+
+
+def fake_engine(directory: Path, name: str, *, answers: bool) -> None:
+    """A program that notes what it is asked, and reaches its daemon or not."""
+    program = directory / name
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = info ] && exit {int(not answers)}\necho "{name} $*" >> "$(dirname "$0")/asked"\n'
+    )
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("answering", "flags", "asked"),
+    [
+        ("docker", [], ["docker build FILE --tag otel-k8s-cgroup:VERSION ."]),
+        (
+            "docker",
+            ["--name", "r/x:1", "--platform", "linux/amd64,linux/arm64", "--push", "--base", "b"],
+            ["docker buildx build FILE --build-arg BASE=b --platform linux/amd64,linux/arm64 --tag r/x:1 --push ."],
+        ),
+        (
+            "podman",
+            ["--name", "r/x:1", "--push"],
+            [
+                "podman build FILE --tag r/x:1 .",
+                "podman push r/x:1",
+            ],
+        ),
+    ],
+)
+def test_the_engine_that_answers_builds_it(answering: str, flags: list[str], asked: list[str], tmp_path: Path) -> None:
+    """One that is installed but has no daemon is passed over."""
+    for name in ("docker", "podman"):
+        fake_engine(tmp_path, name, answers=name == answering)
+    environ = clean_environ()
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.image", *flags],
+        cwd=REPOSITORY,
+        env=environ | {"PATH": f"{tmp_path}:{environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    file = f"--file {REPOSITORY / 'deploy/Dockerfile'} --build-arg REVISION="
+    said = re.sub(re.escape(file) + r"\w+", "FILE", (tmp_path / "asked").read_text()).replace(str(REPOSITORY), ".")
+    assert said.replace(__version__, "VERSION").splitlines() == asked

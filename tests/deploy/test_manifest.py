@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
+import yaml
 
 from otel_k8s_cgroup import __version__, settings
 from otel_k8s_cgroup.model import TokenRetrieval
 from tests import otlp
-from tests.deploy.files import Container, container, manifest, of_kind, with_optional_lines
+from tests.deploy.files import (
+    DEPLOY,
+    REPOSITORY,
+    Object,
+    asking_the_kubelet,
+    container,
+    kustomized,
+    manifest,
+    objects_in,
+    of_kind,
+    why_no_kustomize,
+)
 from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.programs import clean_environ, exporter
-
-if TYPE_CHECKING:
-    from typing import Any
 
 NODE = "worker-7.example.com"
 
 
 @pytest.mark.parametrize("version", ["1.25", "1.28", "1.31", "1.34", "1.37"])
 @pytest.mark.parametrize("obj", manifest(), ids=lambda obj: str(obj["kind"]))
-def test_each_object_is_valid(obj: dict[str, Any], version: str) -> None:
+def test_each_object_is_valid(obj: Object, version: str) -> None:
     """The API's own schemas take it, and it has no field that they do not know."""
     kubernetes_validate.validate(obj, version, strict=True)
 
@@ -59,30 +66,32 @@ def test_the_role_reads_pods_and_nothing_more() -> None:
     assert sorted(rule["verbs"]) == ["list", "watch"]
 
 
+@pytest.mark.skipif(why_no_kustomize() is not None, reason=str(why_no_kustomize()))
+def test_it_is_a_kustomize_base() -> None:
+    """`kubectl apply -k deploy` applies the very same objects."""
+    assert sorted(kustomized(DEPLOY), key=str) == sorted(manifest(), key=str)
+
+
+@pytest.mark.skipif(why_no_kustomize() is not None, reason=str(why_no_kustomize()))
 def test_it_can_ask_the_kubelet_instead(tmp_path: Path) -> None:
-    """With its optional lines taken in a cluster takes it, too; the right is the least that will do; and the program
-    reads the kubelet's address, its certificate and the name in that.
+    """With the kustomize component a cluster takes it, too; the right is the least that will do; and the program reads
+    the kubelet's address, its certificate and the name in that.
     """
-    objects = with_optional_lines()
+    objects = asking_the_kubelet(tmp_path)
     for obj in objects:
         kubernetes_validate.validate(obj, "1.34", strict=True)
-    _, rule = next(each for each in objects if each["kind"] == "ClusterRole")["rules"]
+    (rule,) = of_kind("ClusterRole", objects)["rules"]
     assert rule == {"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}
-    pod = next(each for each in objects if each["kind"] == "DaemonSet")["spec"]["template"]["spec"]
-    (spec,) = pod["containers"]
-    volume = Container(pod, spec).volumes["/host/kubelet.crt"]
-    assert volume["hostPath"] == {"path": "/var/lib/kubelet/pki/kubelet.crt", "type": "File"}
-    environ = {each["name"]: each.get("value", NODE) for each in spec["env"]}
-    environ["HOST_IP"] = "10.0.0.7"
-    certificate = tmp_path / "kubelet.crt"
-    certificate.write_text("PEM")
-    for name, value in environ.items():
-        expanded = re.sub(r"\$\((\w+)\)", lambda found: environ[found[1]], value)
-        environ[name] = expanded.replace("/host/kubelet.crt", str(certificate))
+    inside = container(objects)
+    assert inside.volumes["/host/kubelet.crt"]["hostPath"] == {
+        "path": "/var/lib/kubelet/pki/kubelet.crt",
+        "type": "File",
+    }
+    environ = inside.environ(NODE, places := inside.lay_out(tmp_path / "node"))
     loaded = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=tmp_path)
     assert loaded.pod_source.method == "kubelet"
     assert loaded.kubelet_url == "https://10.0.0.7:10250"
-    assert (loaded.kubelet_tls_server_name, loaded.kubelet_ca_file) == (NODE, str(certificate))
+    assert (loaded.kubelet_tls_server_name, loaded.kubelet_ca_file) == (NODE, str(places["/host/kubelet.crt"]))
     assert not loaded.kubelet_insecure
 
 
@@ -118,33 +127,31 @@ def test_every_node_has_one_and_it_may_end_in_order() -> None:
     assert spec["image"].rpartition(":")[2] == __version__
 
 
-def test_the_program_reads_its_environment_as_it_is_meant(tmp_path: Path) -> None:
+def test_the_program_reads_its_configuration_as_it_is_meant(tmp_path: Path) -> None:
     """On a node: the node's name, the cluster's API with its CA, the mounted cgroups, a place to write that exists."""
     (tmp_path / "ca.crt").write_text("the cluster's")
-    loaded = settings.load(flags={}, environ=container().environ(NODE), config_file=None, service_account_dir=tmp_path)
+    places = container().lay_out(tmp_path / "node")
+    environ = container().environ(NODE, places)
+    loaded = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=tmp_path)
     assert loaded.k8s_node == NODE
     assert loaded.k8s_api_url == "https://10.96.0.1:443"
     assert loaded.k8s_ca_file == str(tmp_path / "ca.crt")
     assert loaded.token_retrieval == TokenRetrieval("auto")
     assert loaded.pod_source.method == "api"
-    assert container().volumes[loaded.cgroup_root]["hostPath"]["path"] == "/sys/fs/cgroup"
-    endpoint = next(each["value"] for each in container().spec["env"] if each["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT")
-    assert (loaded.otlp.endpoint, loaded.otlp.protocol) == (endpoint, "grpc")
-    assert loaded.state_file is not None
-    written_to = container().mounts[str(Path(loaded.state_file).parent)]
-    assert "readOnly" not in written_to
-    assert "emptyDir" in container().volumes[written_to["mountPath"]]
+    cgroup, state = places["/host/sys/fs/cgroup"], places["/var/lib/otel-k8s-cgroup"]
+    assert (loaded.cgroup_root, loaded.state_file) == (str(cgroup), str(state / "state.json"))
+    assert container().volumes["/host/sys/fs/cgroup"]["hostPath"]["path"] == "/sys/fs/cgroup"
+    assert "readOnly" not in container().mounts["/var/lib/otel-k8s-cgroup"]
+    assert "emptyDir" in container().volumes["/var/lib/otel-k8s-cgroup"]
+    assert (loaded.otlp.endpoint, loaded.otlp.protocol) == ("http://otel-collector.observability:4317", "grpc")
 
 
 def test_the_program_runs_in_it(tmp_path: Path) -> None:
     """Started with the manifest's arguments, environment and mounts, with no home, it ships the pods of the node that
     the downward API names, and writes nowhere but to its state file.
     """
-    directories = {path: tmp_path / volume["name"] for path, volume in container().volumes.items()}
-    cgroup = next(path for path, volume in container().volumes.items() if "hostPath" in volume)
-    tree = CgroupTree(directories[cgroup])
-    for directory in directories.values():
-        directory.mkdir(exist_ok=True)
+    directories = container().lay_out(tmp_path)
+    tree = CgroupTree(directories["/host/sys/fs/cgroup"])
     here, elsewhere = str(uuid.uuid4()), str(uuid.uuid4())
     for uid in (here, elsewhere):
         tree.write(uid, Figures(anon=1))
@@ -164,9 +171,30 @@ def test_the_program_runs_in_it(tmp_path: Path) -> None:
     points = [point for point in otlp.points(receiver.messages) if point.pod]
     assert {point.pod for point in points} == {here}
     assert {point.resource["k8s.node.name"] for point in points} == {NODE}
-    state = Path(environ["OTEL_K8S_CGROUP_STATE_FILE"])
+    state = directories["/var/lib/otel-k8s-cgroup"] / "state.json"
     assert files_below(tmp_path) - files_before <= {state, state.with_name(state.name + ".lock")}
 
 
 def files_below(directory: Path) -> set[Path]:
     return {path for path in directory.rglob("*") if path.is_file()}
+
+
+def test_the_collector_of_the_examples_is_where_the_exporter_sends(tmp_path: Path) -> None:
+    """A cluster takes it, Pod Security restricted included; its Service is the default endpoint, and leads to
+    a receiver.
+    """
+    objects = objects_in((REPOSITORY / "examples/collector.yaml").read_text())
+    for obj in objects:
+        kubernetes_validate.validate(obj, "1.37", strict=True)
+    service, deployment = of_kind("Service", objects), of_kind("Deployment", objects)
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    environ = container().environ(NODE, container().lay_out(tmp_path))
+    endpoint = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=tmp_path).otlp.endpoint
+    assert endpoint == f"http://{name}.{namespace}:{service['spec']['ports'][0]['port']}"
+    template = deployment["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    config = yaml.safe_load(of_kind("ConfigMap", objects)["data"]["config.yaml"])
+    listening = config["receivers"]["otlp"]["protocols"]
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert {name: int(each["endpoint"].rpartition(":")[2]) for name, each in listening.items()} == ports
+    assert template["spec"]["securityContext"]["runAsNonRoot"] is True

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from otel_k8s_cgroup.errors import SettingsError
+
 if TYPE_CHECKING:
     from .conftest import Read, Refused
 
@@ -225,3 +227,15 @@ def test_what_follows_from_a_wrong_setting_is_not_told_twice(refused: Refused) -
     """export_interval and kubelet_url are made of these two, which is no second mistake."""
     message = refused(flags={"poll_interval": "5", "k8s_node": "a b"})
     assert [line.partition(":")[0] for line in message.split("\n")] == ["k8s_node", "poll_interval"]
+
+
+def test_the_environment_may_name_the_file(read: Read, tmp_path: Path) -> None:
+    """So a command beside `run` in a container has its settings; a flag's file wins; a missing one is refused."""
+    named = tmp_path / "named.toml"
+    named.write_text('metric_prefix = "named."\n')
+    environ = {"OTEL_K8S_CGROUP_CONFIG": str(named)}
+    assert read(environ=environ).metric_prefix == "named."
+    assert read('metric_prefix = "flag."\n', environ=environ).metric_prefix == "flag."
+    assert read(environ={"OTEL_K8S_CGROUP_CONFIG": " "}).metric_prefix == ""
+    with pytest.raises(SettingsError, match=r"cannot read the configuration file"):
+        read(environ={"OTEL_K8S_CGROUP_CONFIG": str(tmp_path / "none.toml")})

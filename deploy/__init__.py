@@ -1,0 +1,1 @@
+"""What builds and renders the files of this directory."""

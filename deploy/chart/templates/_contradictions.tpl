@@ -1,0 +1,57 @@
+{{/* Ends the rendering where two values cannot both hold. values.schema.json refuses what is wrong by itself. */}}
+{{- define "otel-k8s-cgroup.contradictions" -}}
+{{- $instead := dict
+  "k8s_node" "leave it out: it is the pod's own node"
+  "cgroup_root" "set cgroupRoot instead"
+  "state_file" "set state instead"
+  "pod_source" "set podSource instead"
+  "kubelet_ca_file" "set kubelet.certificate instead"
+  "otlp_endpoint" "set otlp.endpoint instead"
+  "otlp_headers" "set otlp.headers or otlp.headersSecret instead (a ConfigMap is no place for a secret)"
+  "otlp_certificate" "set otlp.tls instead"
+  "otlp_client_certificate" "set otlp.tls instead"
+  "otlp_client_key" "set otlp.tls instead" -}}
+{{- range $key, $value := .Values.config -}}
+{{- with get $instead $key }}{{ fail (printf "config.%s: %s" $key .) }}{{ end -}}
+{{- end -}}
+{{- with .Values.otlp -}}
+{{- if and .headers .headersSecret.name -}}
+{{- fail "otlp.headers and otlp.headersSecret.name are both set: keep one" -}}
+{{- end -}}
+{{- if and .tls.secret (not (or .tls.ca .tls.certificate)) -}}
+{{- fail "otlp.tls.secret is set, but neither otlp.tls.ca nor otlp.tls.certificate: name the entry of the Secret to use" -}}
+{{- end -}}
+{{- if ne (empty .tls.certificate) (empty .tls.key) -}}
+{{- fail "otlp.tls.certificate and otlp.tls.key belong together: set both or neither" -}}
+{{- end -}}
+{{- if and .tls.certificate (not .tls.secret) -}}
+{{- fail "otlp.tls.certificate is set without otlp.tls.secret, the Secret that has it" -}}
+{{- end -}}
+{{- if and .tls.secret (hasPrefix "http://" .endpoint) -}}
+{{- fail (printf "otlp.tls.secret is set, but otlp.endpoint is %s: with https:// it is sent to over TLS" .endpoint) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .Values.podSource "kubelet" -}}
+{{- if and .Values.rbac.create (semverCompare "<1.33-0" .Capabilities.KubeVersion.Version) (not .Values.kubelet.nodesProxy) -}}
+{{- fail (printf "podSource kubelet needs the right nodes/proxy on Kubernetes %s (nodes/pods from 1.33 on), and that also runs commands in pods: allow it by kubelet.nodesProxy=true, or keep podSource api" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- else if .Values.kubelet.nodesProxy -}}
+{{- fail "kubelet.nodesProxy is set, but podSource is api, which has no use for it" -}}
+{{- end -}}
+{{- if and .Values.rbac.extraRules (not .Values.rbac.create) -}}
+{{- fail "rbac.extraRules is set, but rbac.create is false: add the rules to the role that you bind yourself" -}}
+{{- end -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.create is false: name the account to use in serviceAccount.name" -}}
+{{- end -}}
+{{- if and .Values.namespace.create .Release.IsInstall (lookup "v1" "Namespace" "" "kube-system") (not (lookup "v1" "Namespace" "" .Release.Namespace)) -}}
+{{- fail (printf "namespace.create is for helm template: Helm needs namespace %s before it installs anything; make it with kubectl" .Release.Namespace) -}}
+{{- end -}}
+{{- with lookup "v1" "Namespace" "" .Release.Namespace -}}
+{{- with get (.metadata.labels | default dict) "pod-security.kubernetes.io/enforce" -}}
+{{- if ne . "privileged" -}}
+{{- fail (printf "namespace %s enforces the Pod Security level %s, which refuses the hostPath volume of the cgroups: kubectl label --overwrite namespace %s pod-security.kubernetes.io/enforce=privileged" $.Release.Namespace . $.Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

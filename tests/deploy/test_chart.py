@@ -1,0 +1,372 @@
+"""The chart, by real Helm: each values file below ci/ is taken by a cluster and read by the program as it is meant."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+import yaml
+
+from deploy import helm, render
+from otel_k8s_cgroup import settings
+from otel_k8s_cgroup.settings.model import rows
+from tests.deploy.files import Container, Object, container, objects_in, of_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from otel_k8s_cgroup.settings import Settings
+
+    Expect = Callable[[list[Object], Settings], None]
+    """Asserts what one values file is for: the objects, and what the program reads of its configuration."""
+
+NODE = "worker-7.example.com"
+CI = helm.CHART / "ci"
+
+needs_helm = pytest.mark.skipif(not helm.helm().exists(), reason="Helm is not built: `make helm` does so (it needs Go)")
+
+
+def rendered(*arguments: str, kube_version: str = "1.37.0") -> list[Object]:
+    return objects_in(helm.template("--kube-version", kube_version, *arguments))
+
+
+def refusal(*arguments: str, kube_version: str = "1.37.0") -> str:
+    """What Helm complains of."""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        rendered(*arguments, kube_version=kube_version)
+    return str(error.value.stderr)
+
+
+def read(objects: list[Object], directory: Path) -> Settings:
+    """The settings that the program has in the pod."""
+    inside = container(objects)
+    secrets = {"otlp-credentials": {"otlp-headers": "authorization=Basic%20eA"}, **inside.secrets}
+    inside = Container(inside.pod, inside.spec, inside.config, secrets)
+    service_account = directory / "account"
+    service_account.mkdir(parents=True)
+    (service_account / "ca.crt").write_text("PEM")
+    environ = inside.environ(NODE, inside.lay_out(directory / "node"))
+    return settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
+
+
+# --- one a values file ----------------------------------------------------------------------------------------------
+
+
+def kinds(objects: list[Object]) -> list[str]:
+    return sorted(each["kind"] for each in objects)
+
+
+ALWAYS = ["ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "ServiceAccount"]
+
+
+def expect_default(objects: list[Object], loaded: Settings) -> None:
+    assert kinds(objects) == ALWAYS
+    assert of_kind("ClusterRole", objects)["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
+    ]
+    assert loaded.k8s_node == NODE
+    assert loaded.state_file is not None
+
+
+def expect_kubelet(objects: list[Object], loaded: Settings) -> None:
+    assert of_kind("ClusterRole", objects)["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}
+    ]
+    assert (loaded.pod_source.method, loaded.kubelet_url) == ("kubelet", "https://10.0.0.7:10250")
+    assert loaded.kubelet_tls_server_name == NODE
+    assert str(loaded.kubelet_ca_file).endswith("kubelet-certificate")
+    assert container(objects).volumes["/host/kubelet.crt"]["hostPath"]["type"] == "File"
+
+
+def expect_kubelet_cluster_ca(objects: list[Object], loaded: Settings) -> None:
+    assert loaded.pod_source.method == "kubelet"
+    assert loaded.kubelet_ca_file is None  # so it is the API's
+    assert "/host/kubelet.crt" not in container(objects).mounts
+
+
+def expect_headers(objects: list[Object], loaded: Settings) -> None:
+    assert loaded.otlp.headers == (("authorization", "Bearer a,b=c+d"), ("x-scope-orgid", "team 1"))
+    assert kinds(objects) == sorted([*ALWAYS, "Secret"])
+    others = [each for each in objects if each["kind"] != "Secret"]
+    assert "Bearer" not in json.dumps(others)
+
+
+def expect_headers_secret(objects: list[Object], loaded: Settings) -> None:
+    assert loaded.otlp.headers == (("authorization", "Basic eA"),)
+    assert kinds(objects) == ALWAYS
+
+
+def expect_tls(objects: list[Object], loaded: Settings) -> None:
+    target = loaded.plain().otlp
+    assert target.protocol == "http/protobuf"
+    files = (target.certificate_file, target.client_certificate_file, target.client_key_file)
+    assert [str(path).rpartition("/")[2] for path in files] == ["ca.crt", "tls.crt", "tls.key"]
+    assert container(objects).volumes["/etc/otel-k8s-cgroup/otlp-tls"]["secret"] == {"secretName": "otlp-tls"}
+
+
+def expect_state_host_path(objects: list[Object], loaded: Settings) -> None:
+    """One who may only give the directory away makes it the exporter's; the exporter itself stays who it is."""
+    assert loaded.state_file is not None
+    inside = container(objects)
+    state = inside.volumes["/var/lib/otel-k8s-cgroup"]
+    assert state["hostPath"] == {"path": "/var/lib/otel-k8s-cgroup", "type": "DirectoryOrCreate"}
+    (first,) = inside.pod["initContainers"]
+    assert first["securityContext"]["runAsUser"] == 0
+    assert first["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    assert [mount["name"] for mount in first["volumeMounts"]] == ["state"]
+    assert inside.pod["securityContext"]["runAsNonRoot"] is True
+    assert "runAsUser" not in inside.spec["securityContext"]
+
+
+def expect_state_none(objects: list[Object], loaded: Settings) -> None:
+    assert loaded.state_file is None
+    assert "/var/lib/otel-k8s-cgroup" not in container(objects).mounts
+
+
+def expect_network_policy(objects: list[Object], loaded: Settings) -> None:
+    spec = of_kind("NetworkPolicy", objects)["spec"]
+    labels = of_kind("DaemonSet", objects)["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert (sorted(spec["policyTypes"]), spec["ingress"]) == (["Egress", "Ingress"], [])
+    assert [port["port"] for rule in spec["egress"] for port in rule["ports"]] == [53, 53, 6443, 4317, 14317]
+    assert loaded.otlp.endpoint.endswith(":4317")
+
+
+def expect_config(objects: list[Object], loaded: Settings) -> None:
+    assert loaded.poll_interval.total_seconds() == 0.5
+    assert loaded.export_interval.total_seconds() == 2
+    assert (loaded.point_attributes, loaded.queue_bytes, loaded.metric_prefix) == (False, 33554432, "k8s.")
+    assert loaded.token_retrieval.method == "file"
+    (config,) = container(objects).config.values()
+    assert 'include_namespaces = ["team-*", "default"]' in config["config.toml"]
+
+
+def expect_resource_attributes(objects: list[Object], loaded: Settings) -> None:
+    wanted = {"k8s.cluster.name": "prod, west", "deployment.environment.name": "production"}
+    assert wanted.items() <= dict(loaded.plain().resource_attributes).items()
+
+
+def expect_scheduling(objects: list[Object], loaded: Settings) -> None:
+    daemon_set = of_kind("DaemonSet", objects)["spec"]
+    pod, metadata = daemon_set["template"]["spec"], daemon_set["template"]["metadata"]
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "node-role.kubernetes.io/worker": ""}
+    assert pod["tolerations"] == [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "nodeAffinity" in pod["affinity"]
+    assert (metadata["labels"]["team"], metadata["annotations"]["example.com/owner"]) == ("observability",) * 2
+    assert daemon_set["updateStrategy"]["type"] == "OnDelete"
+    assert container(objects).spec["resources"]["requests"] == {"cpu": "20m", "memory": "80Mi"}
+    assert container(objects).spec["resources"]["limits"] == {"memory": "256Mi"}
+
+
+def expect_image(objects: list[Object], loaded: Settings) -> None:
+    inside = container(objects)
+    image = f"registry.example.com:5000/observability/otel-k8s-cgroup@sha256:{'0123456789abcdef' * 4}"
+    assert (inside.spec["image"], inside.spec["imagePullPolicy"]) == (image, "Always")
+    assert inside.pod["imagePullSecrets"] == [{"name": "registry-credentials"}]
+
+
+def expect_namespace(objects: list[Object], loaded: Settings) -> None:
+    metadata = of_kind("Namespace", objects)["metadata"]
+    assert metadata["name"] == of_kind("DaemonSet", objects)["metadata"]["namespace"]
+    assert metadata["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+
+
+def expect_existing_account(objects: list[Object], loaded: Settings) -> None:
+    assert kinds(objects) == ["ConfigMap", "DaemonSet"]
+    assert container(objects).pod["serviceAccountName"] == "metrics"
+
+
+def expect_extra(objects: list[Object], loaded: Settings) -> None:
+    _, rule = of_kind("ClusterRole", objects)["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+    assert container(objects).volumes["/host/sys/fs/cgroup"]["hostPath"]["path"] == "/mnt/cgroup"
+    assert container(objects).volumes["/etc/ca"] == {"name": "ca", "configMap": {"name": "ca"}}
+    assert loaded.otlp.compression == "gzip"
+
+
+EXPECTED: dict[str, Expect] = {
+    name.removeprefix("expect_").replace("_", "-"): value
+    for name, value in globals().items()
+    if name.startswith("expect_")
+}
+
+
+def values_file(name: str) -> str:
+    return str(CI / f"{name}-values.yaml")
+
+
+def test_each_values_file_has_its_test() -> None:
+    """And each test its file."""
+    assert sorted(EXPECTED) == sorted(path.name.removesuffix("-values.yaml") for path in CI.iterdir())
+
+
+@needs_helm
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_values_file(name: str, tmp_path: Path) -> None:
+    """Renders objects that the API's own schemas take, a pod in which the program finds its settings, and what the file
+    is for. Everything but the extra and the asked-for stays confined as the plain manifest is.
+    """
+    objects = rendered("-f", values_file(name))
+    for obj in objects:
+        for version in ("1.33", "1.37"):
+            kubernetes_validate.validate(obj, version, strict=True)
+    account = container(objects).pod["serviceAccountName"]
+    for binding in (each for each in objects if each["kind"] == "ClusterRoleBinding"):
+        assert [subject["name"] for subject in binding["subjects"]] == [account]
+        assert binding["roleRef"]["name"] == of_kind("ClusterRole", objects)["metadata"]["name"]
+    assert container(objects).spec["securityContext"] == container().spec["securityContext"]
+    assert container(objects).pod["securityContext"] == container().pod["securityContext"]
+    EXPECTED[name](objects, read(objects, tmp_path))
+
+
+# --- all of it ------------------------------------------------------------------------------------------------------
+
+
+@needs_helm
+def test_the_manifest_is_the_chart_with_its_defaults() -> None:
+    """To the letter; `make chart` writes it."""
+    assert render.MANIFEST.read_text() == render.manifest()
+
+
+def test_what_follows_from_the_program_is_written() -> None:
+    """The chart's and the image's versions are the program's, and `config` may have each of its settings; `make chart`
+    writes them.
+    """
+    assert render.DOCKERFILE.read_text() == render.dockerfile(render.DOCKERFILE.read_text())
+    assert render.CHART_FILE.read_text() == render.chart_file(render.CHART_FILE.read_text())
+    assert render.SCHEMA.read_text() == render.schema(render.SCHEMA.read_text())
+    properties = json.loads(render.SCHEMA.read_text())["properties"]
+    assert properties["config"]["properties"].keys() == rows().keys()
+
+
+def test_the_schema_knows_each_value_and_no_other() -> None:
+    """Objects with set keys are closed, and have the keys of values.yaml."""
+
+    def compare(schema: Any, values: Any, where: str) -> None:
+        if schema.get("additionalProperties") is False and where != ".config":
+            assert schema["properties"].keys() - {"global"} == values.keys(), where
+            for key, value in values.items():
+                compare(schema["properties"][key], value, f"{where}.{key}")
+
+    schema = json.loads(render.SCHEMA.read_text())
+    assert schema["additionalProperties"] is False
+    compare(schema, yaml.safe_load((helm.CHART / "values.yaml").read_text()), "")
+
+
+@needs_helm
+def test_two_releases_do_not_share_what_has_no_namespace() -> None:
+    """Of one name in two namespaces; every object but those of the cluster is in the release's namespace."""
+    names = set()
+    for namespace in ("team-a", "team-b"):
+        objects = objects_in(helm.template(release="metrics", namespace=namespace))
+        names.add(of_kind("ClusterRole", objects)["metadata"]["name"])
+        for obj in objects:
+            assert obj["metadata"].get("namespace") == (None if obj["kind"].startswith("Cluster") else namespace)
+    assert len(names) == 2
+
+
+@needs_helm
+def test_a_changed_setting_starts_the_pods_anew(tmp_path: Path) -> None:
+    """So does a changed header; nothing else that is rendered twice differs."""
+
+    def annotations(*arguments: str) -> Any:
+        return of_kind("DaemonSet", rendered(*arguments))["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations() == annotations()
+    assert annotations() != annotations("--set", "config.poll_interval=1s")
+    of_headers = [annotations("--set", f"otlp.headers.a={value}") for value in ("one", "two")]
+    assert of_headers[0] != of_headers[1] != annotations()
+
+
+@needs_helm
+@pytest.mark.parametrize("text", ['a"b\\c', "<&>", "é\t\u2028", "a = b # no comment", "\\${HOME}", "'''"])
+def test_a_setting_is_read_as_it_is_written(text: str, tmp_path: Path) -> None:
+    """Whatever characters it has, at the end of a table in a table."""
+    values = tmp_path / "values.yaml"
+    values.write_text(json.dumps({"config": {"token_retrieval": {"file": text}}}))
+    loaded = read(rendered("-f", str(values)), tmp_path / "read")
+    assert loaded.token_retrieval.file == text.replace("\\${", "${")
+
+
+@needs_helm
+@pytest.mark.parametrize("number", [1048576, 67108864, 1073741824])
+def test_a_number_stays_one(number: int, tmp_path: Path) -> None:
+    """Helm's own numbers of YAML are floating-point, 1e+06."""
+    values = tmp_path / "values.yaml"
+    values.write_text(f"config: {{queue_bytes: {number}}}\n")
+    assert read(rendered("-f", str(values)), tmp_path / "read").queue_bytes == number
+
+
+REFUSED = {
+    "config.k8s_node=x": "config.k8s_node: leave it out: it is the pod's own node",
+    "config.cgroup_root=/x": "config.cgroup_root: set cgroupRoot instead",
+    "config.state_file=/x": "config.state_file: set state instead",
+    "config.pod_source=kubelet": "config.pod_source: set podSource instead",
+    "config.otlp_endpoint=http://x": "config.otlp_endpoint: set otlp.endpoint instead",
+    "config.otlp_headers=a=b": "config.otlp_headers: set otlp.headers or otlp.headersSecret instead",
+    "config.poll_intervall=1s": "additional properties 'poll_intervall' not allowed",
+    "podSources=kubelet": "additional properties 'podSources' not allowed",
+    "podSource=file": "'/podSource'",
+    "state.kind=pvc": "'/state/kind'",
+    "otlp.endpoint=collector:4317": "'/otlp/endpoint'",
+    "otlp.endpoint=": "'/otlp/endpoint'",
+    "otlp.headers.a=é": "'/otlp/headers/a'",
+    "otlp.headers.a=b,otlp.headersSecret.name=x": "otlp.headers and otlp.headersSecret.name are both set: keep one",
+    "otlp.tls.secret=x": "otlp.tls.secret is set, but otlp.endpoint is http://",
+    "otlp.tls.secret=x,otlp.tls.ca=,otlp.endpoint=https://x": "neither otlp.tls.ca nor otlp.tls.certificate",
+    "otlp.tls.certificate=tls.crt": "otlp.tls.certificate and otlp.tls.key belong together",
+    "otlp.tls.certificate=a,otlp.tls.key=b": "otlp.tls.certificate is set without otlp.tls.secret",
+    "kubelet.nodesProxy=true": "kubelet.nodesProxy is set, but podSource is api",
+    "rbac.create=false,rbac.extraRules[0].verbs[0]=get": "rbac.extraRules is set, but rbac.create is false",
+    "serviceAccount.create=false": "serviceAccount.create is false: name the account",
+}
+
+
+@needs_helm
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_contradiction_is_refused(arguments: str) -> None:
+    """In one line that names the value, and what to set."""
+    assert REFUSED[arguments] in refusal("--set", arguments)
+
+
+@needs_helm
+def test_an_older_cluster_gets_the_larger_right_only_by_name() -> None:
+    """Before 1.33 a kubelet asks for nodes/proxy, which runs commands in pods, too."""
+    kubelet = ("--set", "podSource=kubelet")
+    assert "allow it by kubelet.nodesProxy=true" in refusal(*kubelet, kube_version="1.32.4")
+    objects = rendered(*kubelet, "--set", "kubelet.nodesProxy=true", kube_version="1.32.4")
+    (rule,) = of_kind("ClusterRole", objects)["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}
+    assert "kubeVersion" in refusal(kube_version="1.24.0")
+
+
+@needs_helm
+@pytest.mark.parametrize("name", EXPECTED)
+def test_helm_finds_nothing_to_complain_of(name: str) -> None:
+    """`helm lint --strict`, with each values file."""
+    command = [str(helm.helm()), "lint", "--strict", "--quiet", str(helm.CHART), "-f", values_file(name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_helm
+def test_the_notes_say_how_to_see_that_it_works() -> None:
+    """With the names of this release; that headers go in plain text is a warning."""
+
+    def notes(*arguments: str) -> str:
+        command = [str(helm.helm()), "install", "metrics", str(helm.CHART), "-n", "ns", "--dry-run=client", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("NOTES:")[2]
+
+    text = notes("--set", "otlp.endpoint=http://gateway:4318,image.repository=r.example.com/x")
+    assert "to http://gateway:4318" in text
+    assert "kubectl -n ns rollout status daemonset/metrics-otel-k8s-cgroup" in text
+    assert "kubectl -n ns exec daemonset/metrics-otel-k8s-cgroup -- otel-k8s-cgroup snapshot" in text
+    assert "WARNING" not in text
+    assert "has to be on the nodes" not in text
+    assert "WARNING" in notes("--set", "otlp.headers.authorization=x")
+    assert "has to be on the nodes" in notes()
