@@ -46,6 +46,9 @@ def test_an_api_server_takes_each_values_file(cluster: Cluster, name: str) -> No
         assert "Helm needs namespace chart-not-there before it installs anything" in done.stderr
         return
     done = installed(namespace, *arguments)
+    if name.startswith("pod-monitor"):  # a kind of the Prometheus Operator's, which is not here
+        assert "PodMonitor" in done.stderr
+        return
     assert done.returncode == 0, done.stderr
     assert cluster.kubectl("get", "-n", namespace, "-o", "name", "daemonset").startswith("daemonset.apps/metrics")
     done = run_helm("uninstall", "metrics", "--namespace", namespace)

@@ -82,6 +82,7 @@ def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observe
         exported.wait_for(
             lambda pods: all(uid in pods and len(pods[uid].of("cpu_time_delta", "total")) > 2 for uid in here)
         )
+        eventually(lambda: is_ready(cluster.pod(NAME, NAMESPACE)))  # by the kubelet's own probes
         check_confinement(Path("/proc", str(exporter_pid(cluster))))
         # A command beside it has its settings: the node, and the mounted cgroups.
         assert born in cluster.kubectl("exec", "-n", NAMESPACE, NAME, "--", "otel-k8s-cgroup", "snapshot", "--json")
@@ -91,6 +92,10 @@ def test_the_manifests_own_pod(cluster: Cluster, account: str, observer: Observe
         life = observer.kernel.lives[uid]
         assert pods[uid].resources == [observer.listed.resource(uid, life.path, source, anew=True)]
         assert pods[uid].disagreements(life, counted_from_zero=uid == born) == []
+
+
+def is_ready(pod: Object) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"])
 
 
 def check_confinement(process: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -119,6 +120,8 @@ class Container:
                 continue
             place.mkdir(parents=True)
             for name, text in self.config.get(volume.get("configMap", {}).get("name"), {}).items():
+                # A port of this machine's that is free, not one for all tests.
+                text = re.sub(r'(?<=^health_listen = ").*(?="$)', f"127.0.0.1:{_free_port()}", text, flags=re.MULTILINE)  # noqa: PLW2901
                 for mount_path, moved in places.items():
                     text = text.replace(f'"{mount_path}', f'"{moved}')  # noqa: PLW2901 one after the other
                 (place / name).write_text(text)
@@ -135,6 +138,12 @@ def container(objects: Sequence[Object] | None = None) -> Container:
     config = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
     secrets = {each["metadata"]["name"]: each["stringData"] for each in objects if each["kind"] == "Secret"}
     return Container(pod, spec, config, secrets)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _moved(value: str, directories: Mapping[str, Path]) -> str:

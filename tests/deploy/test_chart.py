@@ -70,6 +70,14 @@ def expect_default(objects: list[Object], loaded: Settings) -> None:
     ]
     assert loaded.k8s_node == NODE
     assert loaded.state_file is not None
+    (config,), spec = container(objects).config.values(), container(objects).spec
+    assert 'health_listen = "0.0.0.0:8080"' in config["config.toml"]
+    assert spec["ports"] == [{"name": "health", "containerPort": 8080}]
+    probes = {name: spec[name]["httpGet"] for name in ("livenessProbe", "readinessProbe")}
+    assert probes == {
+        "livenessProbe": {"path": "/livez", "port": "health"},
+        "readinessProbe": {"path": "/readyz", "port": "health"},
+    }
 
 
 def expect_kubelet(objects: list[Object], loaded: Settings) -> None:
@@ -181,6 +189,25 @@ def expect_existing_account(objects: list[Object], loaded: Settings) -> None:
     assert container(objects).pod["serviceAccountName"] == "metrics"
 
 
+def expect_pod_monitor(objects: list[Object], loaded: Settings) -> None:
+    monitor, pod = of_kind("PodMonitor", objects), of_kind("DaemonSet", objects)["spec"]["template"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "health", "path": "/metrics", "interval": "15s"}
+    assert container(objects).spec["ports"] == [{"name": "health", "containerPort": 9100}]
+    (ingress,) = of_kind("NetworkPolicy", objects)["spec"]["ingress"]
+    assert [port["port"] for port in ingress["ports"]] == [9100]
+    (config,) = container(objects).config.values()
+    assert 'health_listen = "[::]:9100"' in config["config.toml"]
+
+
+def expect_health_off(objects: list[Object], loaded: Settings) -> None:
+    assert not container(objects).spec.keys() & {"ports", "livenessProbe", "readinessProbe"}
+    (config,) = container(objects).config.values()
+    assert "health_listen" not in config["config.toml"]
+
+
 def expect_extra(objects: list[Object], loaded: Settings) -> None:
     _, rule = of_kind("ClusterRole", objects)["rules"]
     assert rule == {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
@@ -214,7 +241,8 @@ def test_a_values_file(name: str, tmp_path: Path) -> None:
     objects = rendered("-f", values_file(name))
     for obj in objects:
         for version in ("1.33", "1.37"):
-            kubernetes_validate.validate(obj, version, strict=True)
+            if obj["kind"] != "PodMonitor":  # is none of Kubernetes' own kinds
+                kubernetes_validate.validate(obj, version, strict=True)
     account = container(objects).pod["serviceAccountName"]
     for binding in (each for each in objects if each["kind"] == "ClusterRoleBinding"):
         assert [subject["name"] for subject in binding["subjects"]] == [account]
@@ -323,6 +351,10 @@ REFUSED = {
     "otlp.tls.certificate=a,otlp.tls.key=b": "otlp.tls.certificate is set without otlp.tls.secret",
     "kubelet.nodesProxy=true": "kubelet.nodesProxy is set, but podSource is api",
     "rbac.create=false,rbac.extraRules[0].verbs[0]=get": "rbac.extraRules is set, but rbac.create is false",
+    "podMonitor.create=true,health.enabled=false": "podMonitor.create is set, but health.enabled is false",
+    "podMonitor.create=true,networkPolicy.create=true": "name in networkPolicy.scrapeFrom who may scrape",
+    "config.health_listen=:1": "config.health_listen: set health instead",
+    "health.address=localhost": "'/health/address'",
     "serviceAccount.create=false": "serviceAccount.create is false: name the account",
 }
 
@@ -365,7 +397,7 @@ def test_the_notes_say_how_to_see_that_it_works() -> None:
     text = notes("--set", "otlp.endpoint=http://gateway:4318,image.repository=r.example.com/x")
     assert "to http://gateway:4318" in text
     assert "kubectl -n ns rollout status daemonset/metrics-otel-k8s-cgroup" in text
-    assert "kubectl -n ns exec daemonset/metrics-otel-k8s-cgroup -- otel-k8s-cgroup snapshot" in text
+    assert "kubectl -n ns exec daemonset/metrics-otel-k8s-cgroup -- otel-k8s-cgroup check" in text
     assert "WARNING" not in text
     assert "has to be on the nodes" not in text
     assert "WARNING" in notes("--set", "otlp.headers.authorization=x")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 import sys
 import tarfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 import trustme
 
 from deploy.image import engine
@@ -24,7 +27,7 @@ from tests.fakes import kube_api
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.kernel import sandbox
-from tests.programs import started
+from tests.programs import PATIENCE_SECONDS, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -189,6 +192,16 @@ def measured(directory: Path) -> Iterator[tuple[Path, str, str]]:
         yield directory, "uid-here", "uid-elsewhere"
 
 
+def answers_ok(url: str) -> bool:
+    """Within the patience of a test: the answer to an export may be still on its way."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if requests.get(url, timeout=5).ok:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def test_it_runs_as_a_kubelet_starts_it(image: Image, tmp_path: Path) -> None:
     """With the DaemonSet's user, arguments, mounts and environment alone, on a read-only root and without a capability,
     it ships the pods of its node by the cluster's own API, and ends in order; so does a command beside it.
@@ -211,15 +224,20 @@ def test_it_runs_as_a_kubelet_starts_it(image: Image, tmp_path: Path) -> None:
         api.add(kube_api.pod("here", node=NODE, uid=here), kube_api.pod("elsewhere", node="worker-8", uid=elsewhere))
         mounts |= {"/host/sys/fs/cgroup": (root, True), SERVICE_ACCOUNT: (account, True)}
         # The one line that a user edits.
-        ((name, text),) = spec.config["otel-k8s-cgroup"].items()
+        config = places["/etc/otel-k8s-cgroup/config"] / "config.toml"
+        text = spec.config["otel-k8s-cgroup"]["config.toml"]
+        health = re.search(r'^health_listen = "(.*)"$', config.read_text(), re.MULTILINE)
+        assert health
         text = text.replace("http://otel-collector.observability:4317", receiver.endpoint)
-        (places["/etc/otel-k8s-cgroup/config"] / name).write_text(text)
+        config.write_text(text.replace("0.0.0.0:8080", health[1]))
         environ = spec.environ(NODE) | {
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBERNETES_SERVICE_PORT": str(api.port),
         }
         with contained(image, [*entrypoint, *spec.spec["args"]], environ, mounts) as program:
             receiver.wait_for(lambda messages: here in {point.pod for point in otlp.points(messages)})
+            for path in ("/livez", "/readyz"):
+                assert answers_ok(f"http://{health[1]}{path}")
             status = Path(f"/proc/{program.process.pid}/status").read_text()
             with contained(image, [*entrypoint, "snapshot", "--json"], environ, mounts) as snapshot:
                 assert snapshot.wait() == 0, snapshot.output

@@ -31,6 +31,9 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.health -}}
+{{- if .enabled }}{{ $_ := set $made "health_listen" (printf "%s:%v" .address .port) }}{{ end -}}
+{{- end -}}
 {{- if ne .Values.state.kind "none" -}}
 {{- $_ := set $made "state_file" "/var/lib/otel-k8s-cgroup/state.json" -}}
 {{- end -}}

@@ -5,6 +5,7 @@
   "cgroup_root" "set cgroupRoot instead"
   "state_file" "set state instead"
   "pod_source" "set podSource instead"
+  "health_listen" "set health instead"
   "kubelet_ca_file" "set kubelet.certificate instead"
   "otlp_endpoint" "set otlp.endpoint instead"
   "otlp_headers" "set otlp.headers or otlp.headersSecret instead (a ConfigMap is no place for a secret)"
@@ -37,6 +38,12 @@
 {{- end -}}
 {{- else if .Values.kubelet.nodesProxy -}}
 {{- fail "kubelet.nodesProxy is set, but podSource is api, which has no use for it" -}}
+{{- end -}}
+{{- if and .Values.podMonitor.create (not .Values.health.enabled) -}}
+{{- fail "podMonitor.create is set, but health.enabled is false, and nothing answers at /metrics" -}}
+{{- end -}}
+{{- if and .Values.podMonitor.create .Values.networkPolicy.create (not .Values.networkPolicy.scrapeFrom) -}}
+{{- fail "podMonitor.create and networkPolicy.create are set: name in networkPolicy.scrapeFrom who may scrape" -}}
 {{- end -}}
 {{- if and .Values.rbac.extraRules (not .Values.rbac.create) -}}
 {{- fail "rbac.extraRules is set, but rbac.create is false: add the rules to the role that you bind yourself" -}}
