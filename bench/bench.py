@@ -27,7 +27,7 @@ from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.transport import Receipt
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
@@ -85,7 +85,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
     exporter = Exporter(transport, instruments.columns, queue_bytes=1 << 30)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
     entities = {
-        reading.key: pod_entity(pods[reading.key], reading.path, with_points=point_attributes)
+        reading.key: Describe(with_points=point_attributes).pod(pods[reading.key], reading.path)
         for reading in cgroups.read(pods, _fail)
     }
     figures = [point.figure for metric in ALUMET for point in metric.points]

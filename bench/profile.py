@@ -16,7 +16,7 @@ from bench.bench import ToNowhere, pods_of
 from bench.nodes import made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 
@@ -49,7 +49,7 @@ def profile(pods: int, seconds: float) -> tuple[Counter[str], Counter[str], int]
         cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
 
         entities = {
-            reading.key: pod_entity(known[reading.key], reading.path, with_points=False)
+            reading.key: Describe(with_points=False).pod(known[reading.key], reading.path)
             for reading in cgroups.read(known, _fail)
         }
 

@@ -49,7 +49,7 @@ def read_cost(node: Node, runs: int = 5, figures: Sequence[Figure] = DEFAULT_FIG
     pods = len(node.uids)
     rounds = max(1, _SLICE_PODS // pods)
     wanted = dict.fromkeys(node.uids)
-    cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(1 << 20), clock=time.monotonic_ns, figures=figures)
+    cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(1 << 20), clock=time.monotonic_ns, parts=((figures, 1),))
     found = len(cgroups.read(wanted, _fail))
     if found != pods:
         raise RuntimeError(f"{found} of {pods} pods were read")
@@ -97,7 +97,7 @@ def _files(cgroups: NodeCgroups, path: str) -> CgroupReader:
     """One pod's, open from here on."""
     mounts = cgroups.hierarchy.directories
     directories = {controller: mount and mount + path for controller, mount in mounts.items()}
-    files = CgroupReader(cgroups.plan(EntityKind.POD), directories, OpenFiles(1 << 20))
+    files = CgroupReader(cgroups.plans(EntityKind.POD)[0], directories, OpenFiles(1 << 20))
     files.read(0, _fail)
     return files
 

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from bench.sink import Sink
 from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import Stats
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, OtlpTarget, Pod, Reading
@@ -37,7 +37,7 @@ class Agent:
         self, pods: int, rng: random.Random, endpoint: str, *, point_attributes: bool, compression: Compression
     ) -> None:
         known = [_pod(number, rng) for number in range(pods)]
-        self._entities = [pod_entity(pod, path, with_points=point_attributes) for pod, path in known]
+        self._entities = [Describe(with_points=point_attributes).pod(pod, path) for pod, path in known]
         self._readings = [_readings(pod, path, rng) for pod, path in known]
         self._instruments = Instruments(ALUMET)
         transport = open_transport(OtlpTarget("http/protobuf", f"{endpoint}/v1/metrics", compression=compression))

@@ -7,18 +7,18 @@ import logging
 import time
 from collections import Counter
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
+from otel_k8s_cgroup.entities import Entities
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
 from otel_k8s_cgroup.health import Status, serving
-from otel_k8s_cgroup.identity import pod_entity, shared_attributes
+from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.metrics import ALUMET
-from otel_k8s_cgroup.model import LeftOut
+from otel_k8s_cgroup.model import EntityKind, LeftOut
 from otel_k8s_cgroup.sources import LISTED_BY, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
@@ -78,6 +78,9 @@ class ReadErrors:
             _log.info("the cgroup root is there again")
 
 
+_LEVELS = frozenset([EntityKind.QOS, EntityKind.NODE])
+
+
 class _Everything:
     def __contains__(self, _uid: object) -> bool:
         return True
@@ -92,7 +95,7 @@ class Agent:
         left_out: those that the settings leave out.
         exporter: takes the readings.
         instruments: of what is sent.
-        describe: a pod and its cgroup's path → what its messages say of it.
+        describe: makes the entities.
         source: who lists the pods, for messages.
         start_time_wait_ns: see ``KnownPods``.
         mono_clock: nanoseconds; measures all that elapses.
@@ -107,7 +110,7 @@ class Agent:
         left_out: Callable[[], LeftOut] = LeftOut,
         exporter: Exporter,
         instruments: Instruments,
-        describe: Callable[[Pod, str], Entity],
+        describe: Describe,
         source: str = "the API",
         start_time_wait_ns: int = START_TIME_WAIT_NS,
         mono_clock: Callable[[], int] = time.monotonic_ns,
@@ -127,9 +130,7 @@ class Agent:
         self._left_out = left_out
         self._exporter = exporter
         self._instruments = instruments
-        self._describe = describe
-        self._entities: dict[str, tuple[Pod, str, Entity]] = {}
-        """As they were described last, by their keys."""
+        self._entities = Entities(describe)
         self._mono_clock = mono_clock
         self._wall_clock = wall_clock
         self.known = KnownPods(start_time_wait_ns)
@@ -140,31 +141,19 @@ class Agent:
         self._restarts = exporter.remembers
         """Until the first reading, where a process before this one has left its state."""
 
-    def tick(self) -> None:
-        """One reading of every pod, handed to the exporter."""
+    def tick(self, *, is_last: bool = False) -> None:
+        """One reading of every entity, handed to the exporter; the last one has every figure."""
         looked_ns, wall_offset_ns = self._clocks()
-        readings = self._read(looked_ns, wall_offset_ns)
+        readings = self._read(looked_ns, wall_offset_ns, is_last=is_last)
         collected = self._instruments.collect(readings)
-        whose = [self._entity(reading) for reading in readings]
+        whose = [*map(self._entities.of, readings)]
         entities = [entity for entity in whose if entity is not None]
         if len(entities) < len(whose) or self._unnamed:
             entities, readings, collected = self._named(whose, readings, collected)
-        self.pods = len(entities)
+        self.pods = sum(reading.kind is EntityKind.POD for reading in readings)
         self._exporter.put(entities, readings, collected, wall_offset_ns)
         self.ticks += 1
         self.tick_ns += self._mono_clock() - looked_ns
-
-    def _entity(self, reading: Reading) -> Entity | None:
-        """Whose it is; None while its pod waits for its name."""
-        key, path = reading.key, reading.path
-        pod = self.known.by_cgroup_uid.get(key)
-        if pod is None:
-            return None
-        known_pod, known_path, entity = self._entities.get(key, (None, None, None))
-        if known_pod is not pod or known_path != path or entity is None:
-            entity = self._describe(pod, path)
-            self._entities[key] = pod, path, entity
-        return entity
 
     def _named(
         self, whose: Sequence[Entity | None], readings: Sequence[Reading], collected: Rows
@@ -175,7 +164,7 @@ class Agent:
         for entity, reading, row in zip(whose, readings, collected.rows, strict=True):
             if entity is not None:
                 named.append((entity, reading, row))
-            else:
+            elif reading.key in self.known.waiting:
                 self._unnamed[reading.key] = self.known.waiting[reading.key], reading, row
         left_out = self.known.left_out if last else ()
         for uid, (pod, reading, row) in last.items():
@@ -183,7 +172,8 @@ class Agent:
                 continue
             if uid not in self._running:
                 # It has ended before its start time was known: that is left out.
-                named.append((self._describe(self.known.by_cgroup_uid.get(uid, pod), reading.path), reading, row))
+                entity = self._entities.of_pod(self.known.by_cgroup_uid.get(uid, pod), reading.path)
+                named.append((entity, reading, row))
             elif uid not in self.known.by_cgroup_uid:
                 self._unnamed.setdefault(uid, (pod, reading, row))
         return (
@@ -205,12 +195,16 @@ class Agent:
             tries.append((self._mono_clock() - before_ns, before_ns, offset_ns))
         return tries[-1][1], min(tries)[2]
 
-    def _read(self, looked_ns: int, wall_offset_ns: int) -> list[Reading]:
+    def _wanted(self) -> set[str]:
+        return self._entities.keys | self.known.waiting.keys()
+
+    def _read(self, looked_ns: int, wall_offset_ns: int, *, is_last: bool) -> list[Reading]:
         self.known.update(self._told(), self._running, looked_ns, self._left_out())
         # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
-        wanted: Container[str] = _Everything() if self._restarts else self.known.by_cgroup_uid | self.known.waiting
+        self._entities.update(self.known.by_cgroup_uid, self._running)
+        wanted: Container[str] = _Everything() if self._restarts else self._wanted()
         try:
-            readings = self._cgroups.read(wanted, self.read_errors.figure)
+            readings = self._cgroups.read(wanted, self.read_errors.figure, is_last=is_last)
         except CgroupRootError as error:
             self.read_errors.root(error)
             return []
@@ -221,7 +215,9 @@ class Agent:
             self._restarts = False
             self.known.hold(self._exporter.holders(found, self._cgroups.look), aside=self._left_out().unknown)
             self.known.update(self._told(), self._running, looked_ns, self._left_out())
-            readings = [reading for reading in readings if reading.key in self.known.by_cgroup_uid | self.known.waiting]
+            self._entities.update(self.known.by_cgroup_uid, self._running)
+            wanted = self._wanted()
+            readings = [reading for reading in readings if reading.key in wanted or reading.kind in _LEVELS]
         if _log.isEnabledFor(logging.DEBUG):
             self._log_changes({reading.key for reading in readings} & self.known.by_cgroup_uid.keys())
         self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
@@ -231,10 +227,10 @@ class Agent:
             self._cgroups.found_pods,
             excluded=self.known.left_out,
             hides_others=self._left_out().hides_others,
+            containers_without_cgroup=self._entities.running_containers - found.keys(),
         )
-        self._exporter.forget_all_but(self.known.by_cgroup_uid.keys() | self.known.set_aside.keys())
-        if len(self._entities) > len(self.known.by_cgroup_uid):
-            self._entities = {key: was for key, was in self._entities.items() if key in self.known.by_cgroup_uid}
+        levels = {reading.key for reading in readings if reading.kind in _LEVELS}
+        self._exporter.forget_all_but(self._entities.keys | self.known.set_aside.keys() | levels)
         return readings
 
     def _log_changes(self, measured: set[str]) -> None:
@@ -263,7 +259,7 @@ class Agent:
             point = elapsed_ns // poll_interval_ns + 1
             if stop((poll_interval_ns - elapsed_ns % poll_interval_ns) / 1e9):
                 # What was used since the last tick.
-                self.tick()
+                self.tick(is_last=True)
                 return
             if not self._exporter.is_alive:
                 # Better to be started again by the kubelet than to go on without a word.
@@ -369,10 +365,8 @@ def run(
         left_out=lambda: watcher.left_out,
         exporter=exporter,
         instruments=instruments,
-        describe=partial(
-            pod_entity,
-            shared=shared_attributes(settings.resource_attributes),
-            with_points=settings.point_attributes,
+        describe=Describe(
+            settings.k8s_node, shared_attributes(settings.resource_attributes), settings.point_attributes
         ),
         source=LISTED_BY[settings.pod_source.method],
         # A file has what it has.

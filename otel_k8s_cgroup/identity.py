@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_k8s_cgroup.model import Description, Entity, EntityKind
+from otel_k8s_cgroup.model import Description, Entity, EntityKind, container_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,22 +42,49 @@ def shared_attributes(resource_attributes: Sequence[tuple[str, str]]) -> tuple[t
 # --- Entities ---
 
 
-def pod_entity(pod: Pod, path: str, *, shared: Sequence[tuple[str, str]] = (), with_points: bool = True) -> Entity:
-    """A pod as its messages say it.
-
-    Args:
-        pod: whose cgroup it is.
-        path: of the cgroup.
-        shared: as ``shared_attributes`` gives them.
-        with_points: whether each point of Alumet's schema says again who it is.
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Makes entities of who they are. What their messages say is made when it is needed, and not kept: 30 labels of
+    1,000 pods would take 6 MB.
     """
-    # What is made of it is not kept: 30 labels of 1,000 pods would take 6 MB.
-    return Entity(pod.cgroup_uid, EntityKind.POD, partial(_described, pod, path, shared, with_points), pod)
 
+    node: str = ""
+    """Its name."""
+    shared: tuple[tuple[str, str], ...] = ()
+    """As ``shared_attributes`` gives them."""
+    with_points: bool = True
+    """Whether each point of Alumet's schema says again who it is of."""
 
-def _described(pod: Pod, path: str, shared: Sequence[tuple[str, str]], with_points: bool) -> Description:
-    points = {"alumet": point_attributes(pod, path)} if with_points else {}
-    return Description(pod_resource(pod, path, shared), points)
+    def pod(self, pod: Pod, path: str) -> Entity:
+        """``path`` is of its cgroup."""
+
+        def describe() -> Description:
+            return Description(pod_resource(pod, path, self.shared), self._points(pod, path))
+
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod)
+
+    def container(self, pod: Pod, container: Container, path: str) -> Entity:
+        """``path`` is of its own cgroup."""
+
+        def describe() -> Description:
+            resource = container_resource(pod, container, path, self.shared)
+            return Description(resource, self._points(pod, path, ("container", container.name)))
+
+        key = container_key(pod.cgroup_uid, container.id or "")
+        return Entity(key, EntityKind.CONTAINER, describe)
+
+    def level(self, kind: EntityKind, path: str, qos_class: str | None) -> Entity:
+        """Of the node: all of its pods, or those of a QoS class."""
+
+        def describe() -> Description:
+            own = (("node", self.node), *((("qos_class", qos_class),) if qos_class else ()), *_consumer(path))
+            points = {"alumet": own} if self.with_points else {}
+            return Description(node_resource(self.node, path, qos_class, self.shared), points)
+
+        return Entity(path, kind, describe)
+
+    def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
+        return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}
 
 
 # --- Resources ------------------------------------------------------------------------------------------------------
@@ -110,12 +137,18 @@ def point_attributes(pod: Pod, path: str) -> Attributes:
         ("name", pod.name),
         ("namespace", pod.namespace),
         ("node", pod.node),
+        *_consumer(path),
+    )
+    return tuple(points.items())
+
+
+def _consumer(path: str) -> tuple[tuple[str, str], ...]:
+    return (
         ("resource_kind", "local_machine"),
         ("resource_id", "empty"),
         ("resource_consumer_kind", "cgroup"),
         ("resource_consumer_id", path),
     )
-    return tuple(points.items())
 
 
 def _resource(

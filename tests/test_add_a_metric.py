@@ -11,7 +11,7 @@ from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import DEFAULT_FIGURES, Figure, Format, Source
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET, Instrument, Metric, Point
 from otel_k8s_cgroup.model import OtlpTarget, Pod
@@ -43,15 +43,15 @@ def test_two_rows_are_a_metric(tmp_path: Path, version: Literal[1, 2]) -> None:
     directory = hierarchy / PATH.lstrip("/")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "pids.current").write_text("42\n")
-    figures = (*DEFAULT_FIGURES, PIDS)
-    cgroups = NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=time.monotonic_ns, figures=figures)
+    parts = (((*DEFAULT_FIGURES, PIDS), 1),)
+    cgroups = NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=time.monotonic_ns, parts=parts)
     with OtlpReceiver("http/protobuf") as receiver:
         transport = open_transport(OtlpTarget("http/protobuf", f"{receiver.endpoint}/v1/metrics"))
         instruments = Instruments((*ALUMET, METRIC))
         exporter = Exporter(transport, instruments.columns, queue_bytes=1 << 20)
         pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
         agent = Agent(
-            cgroups=cgroups, pods=lambda: pods, exporter=exporter, instruments=instruments, describe=pod_entity
+            cgroups=cgroups, pods=lambda: pods, exporter=exporter, instruments=instruments, describe=Describe()
         )
         agent.tick()
         assert exporter.deliver() is None

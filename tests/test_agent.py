@@ -10,7 +10,7 @@ import pytest
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from otel_k8s_cgroup.model import LeftOut, Pod
@@ -67,8 +67,8 @@ class Run:
         run = self
 
         class Timed(Agent):
-            def tick(self) -> None:
-                super().tick()
+            def tick(self, *, is_last: bool = False) -> None:
+                super().tick(is_last=is_last)
                 run.ticks_ns.append(clock.now_ns - start_ns)
                 clock.now_ns += next(durations, 0) * MS
 
@@ -87,7 +87,7 @@ class Run:
             pods=tuple,
             exporter=Flushed(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
             instruments=Instruments(ALUMET),
-            describe=pod_entity,
+            describe=Describe(),
             mono_clock=clock,
             wall_clock=clock,
         )
@@ -129,7 +129,7 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
         pods=tuple,
         exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
-        describe=pod_entity,
+        describe=Describe(),
     )
     with caplog.at_level("INFO"):
         agent.tick()
@@ -161,7 +161,7 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
         pods=tuple,
         exporter=Offsets(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
-        describe=pod_entity,
+        describe=Describe(),
         mono_clock=clock,
         wall_clock=wall,
     )
@@ -177,7 +177,7 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
         pods=lambda: pods,
         exporter=Exporter(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
-        describe=pod_entity,
+        describe=Describe(),
         source="the kubelet",
     )
     agent.tick()
@@ -207,7 +207,7 @@ def test_a_pod_that_is_left_out_before_it_is_named_is_not_sent_at_its_end(tmp_pa
         left_out=lambda: left_out[-1],
         exporter=Noted(NoReceiver(), columns_of(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
-        describe=pod_entity,
+        describe=Describe(),
     )
     agent.tick()
     agent.tick()

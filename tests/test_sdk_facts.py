@@ -32,7 +32,7 @@ from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.export.encode import SCOPE_NAME, Encoder
 from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import ManualReader
 from otel_k8s_cgroup.metrics import ALUMET, Instrument, columns_of
 from otel_k8s_cgroup.model import Pod
@@ -186,7 +186,7 @@ def test_a_pods_bytes_are_those_of_the_librarys_encoder() -> None:
         value for column, value in zip(columns, values, strict=True) if column.metric.instrument is Instrument.COUNTER
     ]
     step = Step(Layout(columns).shape(values), (2_000, *values, *counters, *[1_000] * len(counters)))
-    ours = Encoder(pod_entity(pod, "/pod", with_points=False)).encode([step])
+    ours = Encoder(Describe(with_points=False).pod(pod, "/pod")).encode([step])
 
     def data(metric_name: str) -> Sum | Gauge:
         points = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_k8s_cgroup.cgroup.directories import EntityDirectories
 from otel_k8s_cgroup.cgroup.listing import EntityDirectory
@@ -17,7 +17,7 @@ from otel_k8s_cgroup.figures import DEFAULT_FIGURES, row_type, v1_controllers, w
 from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, EntityKind, Look, Origin, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from otel_k8s_cgroup.cgroup.files import OpenFiles
     from otel_k8s_cgroup.figures import Figure
@@ -51,31 +51,44 @@ class _Tracked:
     )
 
     def __init__(
-        self, key: str, found: EntityDirectory, mount: str, open_files: Callable[[str], CgroupReader], before: Stats
+        self,
+        key: str,
+        found: EntityDirectory,
+        mount: str,
+        open_files: Callable[[str], list[CgroupReader]],
+        before: Stats,
     ) -> None:
         self.kind, self.path, born_ns = found
         self.key = key
         self.directory = mount + self.path
         self._open_files = open_files
-        self._files: CgroupReader | None = None
-        """None where it is not read; it may never be."""
+        self._files: list[CgroupReader] = []
+        """One a part; none where it is not read: it may never be."""
         self.inode: int | None = None
         """Of the directory, at its first reading."""
         self.origin = None if born_ns is None else Origin(True, born_ns, before)
         self.previous_ns = born_ns or 0
         self.previous_stats = before
 
-    def read(self, now_ns: int, report: Callable[[CgroupError], None]) -> Reading:
-        """One reading.
+    def read(self, now_ns: int, report: Callable[[CgroupError], None], due: Collection[int]) -> Reading:
+        """One reading of the parts that are ``due``, by their numbers; of all where it is the first one.
 
         Raises:
             CgroupGone: the cgroup was removed, and perhaps made anew at the same path.
         """
         files = self._files
-        if files is None:
+        if not files:
             files = self._files = self._open_files(self.path)
-        was_open = files.is_open
-        stats: Stats = self.previous_stats._make(files.read(now_ns, report))
+        is_first = self.inode is None or self.origin is None
+        was_open = False
+        values: tuple[Any, ...] = ()
+        for number, part in enumerate(files):
+            if number in due or is_first:
+                was_open = was_open or part.is_open
+                values += part.read(now_ns, report)
+            else:
+                values += part.nothing
+        stats: Stats = self.previous_stats._make(values)
         # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
         if self.inode is None or self.origin is None:
             self.inode = self._inode()
@@ -90,14 +103,15 @@ class _Tracked:
         reading = Reading._make(
             (self.key, self.kind, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats)
         )
-        self.previous_ns, self.previous_stats = now_ns, stats
+        if 0 in due or is_first:
+            self.previous_ns, self.previous_stats = now_ns, stats
         return reading
 
     def close(self) -> None:
         """Closes its files; the next reading opens them again."""
-        if self._files is not None:
-            self._files.close()
-            self._files = None
+        for part in self._files:
+            part.close()
+        self._files = []
 
     def _inode(self) -> int:
         try:
@@ -116,7 +130,8 @@ class NodeCgroups:
         root: the mount of the hierarchy (v2), or the directory of the controllers' mounts (v1).
         open_files: the bound on descriptors that stay open.
         clock: monotonic nanoseconds.
-        figures: what is read of each.
+        parts: what is read of each, and at which of the readings: (figures, 1) is read each time, (figures, 3) at every
+            third. What rates are made of is in the first part.
         containers: whether the containers of pods are entities, too.
         node_totals: whether ``kubepods`` and the QoS levels below it are.
     """
@@ -127,7 +142,7 @@ class NodeCgroups:
         *,
         open_files: OpenFiles,
         clock: Callable[[], int],
-        figures: Sequence[Figure] = DEFAULT_FIGURES,
+        parts: Sequence[tuple[Sequence[Figure], int]] = ((DEFAULT_FIGURES, 1),),
         containers: bool = False,
         node_totals: bool = False,
     ) -> None:
@@ -135,8 +150,12 @@ class NodeCgroups:
         self._open_files = open_files
         self._clock = clock
         self._hierarchy: Hierarchy | None = None
-        self._figures = figures
-        self._plans: dict[tuple[int, bool], Plan] = {}
+        self._parts = parts
+        self._readings = 0
+        self._due: frozenset[int] = frozenset()
+        """The parts that this reading reads."""
+        figures = [figure for of_part, _ in parts for figure in of_part]
+        self._plans: dict[tuple[int, bool], list[Plan]] = {}
         stats = row_type(figures)
         self._nothing: Stats = stats()
         """Before a first reading."""
@@ -163,19 +182,22 @@ class NodeCgroups:
             CgroupRootError: it is no cgroup root (now).
         """
         if self._hierarchy is None:
-            self._hierarchy = detect(self.root, v1_controllers(self._figures))
+            self._hierarchy = detect(
+                self.root, v1_controllers(figure for figures, _ in self._parts for figure in figures)
+            )
         return self._hierarchy
 
-    def plan(self, kind: EntityKind) -> Plan:
-        """What is read of each cgroup of such entities.
+    def plans(self, kind: EntityKind) -> list[Plan]:
+        """What is read of each cgroup of such entities, part by part.
 
         Raises:
             CgroupRootError: the root is no cgroup root (now).
         """
         version, is_lowest = self.hierarchy.version, kind is EntityKind.CONTAINER
         if (version, is_lowest) not in self._plans:
-            figures = self._figures if is_lowest else with_descendants(self._figures)
-            self._plans[version, is_lowest] = Plan(figures, version)
+            self._plans[version, is_lowest] = [
+                Plan(figures if is_lowest else with_descendants(figures), version) for figures, _ in self._parts
+            ]
         return self._plans[version, is_lowest]
 
     @property
@@ -199,7 +221,9 @@ class NodeCgroups:
         root = CgroupRoot(*self._directories.identity, self._hierarchy.version)
         return Look(root, self._directories.unlisted, self._kinds)
 
-    def read(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> list[Reading]:
+    def read(
+        self, wanted: Container[str], report: Callable[[CgroupError], None], *, is_last: bool = False
+    ) -> list[Reading]:
         """One reading of each entity whose key is in ``wanted``; ended ones are forgotten, silently.
 
         A pod or container that is not wanted (yet: the API may list it later) is read once where it was there before
@@ -208,10 +232,15 @@ class NodeCgroups:
         Args:
             wanted: the keys of the pods and containers to read. QoS levels and nodes are always wanted.
             report: is given what could not be read; that figure is None, and nothing else is lost.
+            is_last: every part is read.
 
         Raises:
             CgroupRootError: the root is no cgroup root, or it was unmounted; the next call tries again.
         """
+        self._due = frozenset(
+            number for number, (_, every) in enumerate(self._parts) if is_last or self._readings % every == 0
+        )
+        self._readings += 1
         directories = self._look(wanted, report)
         readings, ended = self._read_each(list(self._tracked.values()), directories, wanted, report)
         if EntityKind.CONTAINER in ended:
@@ -237,7 +266,7 @@ class NodeCgroups:
             is_wanted = tracked.key in wanted or tracked.kind in _ALWAYS_WANTED
             if is_wanted or tracked.origin is None:
                 try:
-                    reading = tracked.read(clock(), report)
+                    reading = tracked.read(clock(), report, self._due)
                 except CgroupGone:
                     again = self._read_again(tracked, report)
                     if again is None:
@@ -274,7 +303,7 @@ class NodeCgroups:
         absent_ns = ended.previous_ns if ended.origin else None
         again = self._track(ended.key, EntityDirectory(ended.kind, ended.path, absent_ns))
         try:
-            return again.read(self._clock(), report)
+            return again.read(self._clock(), report, self._due)
         except CgroupGone:
             self._forget(again)
             return None
@@ -307,17 +336,17 @@ class NodeCgroups:
             self._directories = EntityDirectories(self.hierarchy.listed, self._open_files, self._kinds)
         return self._directories
 
-    def _reader(self, kind: EntityKind, path: str) -> CgroupReader:
+    def _readers(self, kind: EntityKind, path: str) -> list[CgroupReader]:
         directories = {
             controller: None if mount is None else mount + path
             for controller, mount in self.hierarchy.directories.items()
         }
-        return CgroupReader(self.plan(kind), directories, self._open_files)
+        return [CgroupReader(plan, directories, self._open_files) for plan in self.plans(kind)]
 
     def _track(self, key: str, found: EntityDirectory) -> _Tracked:
         before = self._nothing if found.absent_ns is None else self._zero
         self._tracked[key] = tracked = _Tracked(
-            key, found, self.hierarchy.listed, partial(self._reader, found.kind), before
+            key, found, self.hierarchy.listed, partial(self._readers, found.kind), before
         )
         lost = self._before.get(key)
         if lost is not None and lost.path == found.path and tracked.origin is None:

@@ -67,6 +67,11 @@ class CgroupReader:
         return None if directory is None else StatFile(f"{directory}/{name}", self._open_files)
 
     @property
+    def nothing(self) -> tuple[None, ...]:
+        """A row where nothing is read."""
+        return (None,) * self._plan.width
+
+    @property
     def is_open(self) -> bool:
         """Whether a descriptor of the last reading is held, and with it the cgroup that was read then."""
         return self._usual is not None or any(

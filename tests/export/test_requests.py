@@ -11,7 +11,7 @@ from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.bound import REQUEST_BYTES
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.figures import Stats
-from otel_k8s_cgroup.identity import pod_entity, shared_attributes
+from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, Pod, Reading
@@ -48,7 +48,7 @@ def export(
     exporter = Exporter(kept, instruments.columns, queue_bytes=1 << 30)
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
     shared = shared_attributes(resource_attributes)
-    entities = [pod_entity(pod, f"/kubepods/{pod.uid}", shared=shared, with_points=point_attributes) for pod in known]
+    entities = [Describe(shared=shared, with_points=point_attributes).pod(pod, f"/kubepods/{pod.uid}") for pod in known]
     origins = [Origin(True, SECOND, Stats(0, 0, 0)) for _ in known]
     for tick in range(2, ticks + 2):
         now_ns = tick * SECOND
@@ -87,7 +87,7 @@ def test_each_pods_resource_has_the_users_attributes_too() -> None:
 def test_a_static_pods_resource_has_its_manifests_hash() -> None:
     """Beside the uid, under the conventions' name of an annotation; its cgroup is named after it."""
     static = Pod("mirror", "etcd-node", "kube-system", "node", None, "h4sh", "h4sh")
-    entity = pod_entity(static, "/kubepods/podh4sh")
+    entity = Describe().pod(static, "/kubepods/podh4sh")
     assert entity.key == "h4sh"
     description = entity.describe()
     resource, point = dict(description.resource), dict(description.points["alumet"])

@@ -14,7 +14,7 @@ from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.metrics import ALUMET, columns_of
 from otel_k8s_cgroup.model import Pod
@@ -112,7 +112,7 @@ class Node:
             pods=lambda: self.told,
             exporter=self.exporter,
             instruments=Instruments(ALUMET),
-            describe=pod_entity,
+            describe=Describe(),
             mono_clock=lambda: self.mono_ns,
             wall_clock=lambda: self.mono_ns + self.wall_offset_ns,
         )

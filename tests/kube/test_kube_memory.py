@@ -14,7 +14,7 @@ import pytest
 from otel_k8s_cgroup.export.encode import Encoder
 from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
-from otel_k8s_cgroup.identity import pod_entity
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.kube.details import PodReader
 from otel_k8s_cgroup.kube.store import PodStore
 from otel_k8s_cgroup.metrics import ALUMET, columns_of
@@ -111,7 +111,7 @@ def _kept(labels: int, wanted: Wanted, *, sent: bool) -> int:
     def keep() -> tuple[PodStore, list[Encoder]]:
         store = PodStore("node-1", reader=PodReader(wanted))
         store.replace(objects())
-        encoders = [Encoder(pod_entity(each, "/path", with_points=False)) for each in store.pods if sent]
+        encoders = [Encoder(Describe(with_points=False).pod(each, "/path")) for each in store.pods if sent]
         for encoder in encoders:
             encoder.encode([step])
         return store, encoders
