@@ -17,9 +17,8 @@ from otel_k8s_cgroup.health import Status, serving
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
-from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, LeftOut
-from otel_k8s_cgroup.sources import LISTED_BY, open_cgroups, watch_pods
+from otel_k8s_cgroup.sources import LISTED_BY, metrics_of, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
@@ -348,7 +347,7 @@ def run(
         ExporterError: something cannot be used as it is set.
     """
     watcher = watch_pods(settings, hide_token)
-    instruments = Instruments(ALUMET)
+    instruments = Instruments(metrics_of(settings))
     exporter = Exporter(
         open_transport(settings.otlp),
         instruments.columns,

@@ -98,6 +98,10 @@ class OtlpTarget:
     client_key_file: str | None = None
 
 
+Schema = Literal["alumet", "semconv", "cadvisor"]
+Group = Literal["cpu", "memory", "limits", "throttling", "events", "io", "pids", "pressure", "hugetlb"]
+"""Of metrics."""
+
 PodAttribute = Literal["workload", "qos_class", "priority_class", "ip", "hostname"]
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 
@@ -167,6 +171,14 @@ class RunSettings:
     """Of ``k8s_kubeconfig``."""
     wanted: Wanted = Wanted()
     choice: Choice = Choice()
+    schemas: tuple[Schema, ...] = ("alumet",)
+    metrics: tuple[Group, ...] = ()
+    """None: what is sent by default."""
+    intervals: tuple[tuple[Group, timedelta], ...] = ()
+    """Of groups that are read more rarely than at each poll_interval."""
+    containers: bool = False
+    node_totals: bool = False
+    cpu_percent_of: Literal["core", "node"] = "core"
     sdk_disabled: bool = False
     """``OTEL_SDK_DISABLED``: nothing is measured or sent."""
     service_name: str = SERVICE_NAME
@@ -344,6 +356,13 @@ def container_key(cgroup_uid: str, container_id: str) -> str:
         container_id: without the runtime's scheme: 64 hex digits.
     """
     return f"{cgroup_uid}/{container_id}"
+
+
+def kind_of(key: str) -> EntityKind:
+    """Of the entity with that key. The levels of a node are looked for together: each is NODE here."""
+    if key.startswith("/"):
+        return EntityKind.NODE
+    return EntityKind.CONTAINER if "/" in key else EntityKind.POD
 
 
 class CgroupRoot(NamedTuple):

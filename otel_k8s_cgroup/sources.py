@@ -9,13 +9,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.figures import figures_named
 from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
+from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import ApiAccess, Pem, TokenRetrieval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import timedelta
 
+    from otel_k8s_cgroup.figures import Figure
+    from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import RunSettings
+
+    Part = tuple[Sequence[Figure], int]
 
 _log = logging.getLogger(__name__)
 
@@ -95,11 +102,40 @@ def open_credentials(settings: RunSettings, url: str, hide_token: Callable[[str]
     return Credentials(retrieval, url, on_token=hide_token, kubeconfig_token=user.token, kubectl_flags=flags)
 
 
+def parts_of(metrics: Iterable[Metric], intervals: Mapping[str, timedelta], poll: timedelta) -> list[Part]:
+    """What is read, and at which of the readings: groups of one interval are a part (``NodeCgroups``)."""
+    by_every: dict[int, list[str]] = {}
+    for metric in metrics:
+        every = max(1, round(intervals.get(metric.group, poll) / poll))
+        by_every.setdefault(every, []).extend(point.figure for point in metric.points)
+    parts: list[Part] = []
+    there: set[Figure] = set()
+    for every in sorted(by_every):
+        figures = [figure for figure in figures_named(by_every[every]) if figure not in there]
+        there.update(figures)
+        if figures:
+            parts.append((figures, every))
+    # Rates are of the readings of the first part.
+    return sorted(parts, key=lambda part: not any(figure.name.startswith("cpu_usage") for figure in part[0]))
+
+
+def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:  # noqa: ARG001
+    """What is sent."""
+    return ALUMET
+
+
 def open_cgroups(settings: RunSettings) -> NodeCgroups:
-    """The node's cgroups, with as many open files as the system allows."""
+    """The node's cgroups, read for what is sent, with as many open files as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS refuses some values; then it stays at the soft limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     limit = (1 << 20 if soft == resource.RLIM_INFINITY else soft) - _DESCRIPTORS_FOR_OTHERS
-    return NodeCgroups(settings.cgroup_root, open_files=OpenFiles(max(0, limit)), clock=time.monotonic_ns)
+    return NodeCgroups(
+        settings.cgroup_root,
+        open_files=OpenFiles(max(0, limit)),
+        clock=time.monotonic_ns,
+        parts=parts_of(metrics_of(settings), dict(settings.intervals), settings.poll_interval),
+        containers=settings.containers,
+        node_totals=settings.node_totals,
+    )

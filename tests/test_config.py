@@ -93,7 +93,7 @@ def test_the_standards_variables_without_a_setting_are_shown() -> None:
 def test_the_schema_of_the_file_and_the_setting_of_that_name() -> None:
     """``--schema`` alone asks for the one; with a value it sets the other."""
     assert set(rows()) < set(json.loads(config("--schema").stdout)["properties"])
-    assert 'schema = "alumet"  ' in config("--schema", "alumet").stdout
+    assert 'schema = ["alumet"]  ' in config("--schema", "alumet").stdout
 
 
 def test_a_wrong_setting_is_exit_code_2() -> None:

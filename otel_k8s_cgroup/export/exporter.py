@@ -294,7 +294,8 @@ class Exporter:
                     cgroups[key] = Remnant(path, origin.inode or 0, bases)
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, seen.mono_ns + seen.wall_offset_ns)
-        return Remembered(seen.mono_ns, unix_ns, cgroups, seen.look.root, seen.look.unlisted, tuple(waiting))
+        look = seen.look
+        return Remembered(seen.mono_ns, unix_ns, cgroups, look.root, look.unlisted, tuple(waiting), look.kinds)
 
     def _on_drop(self, series: Series, row: Row, full: bool) -> None:
         self.stats.readings_dropped += 1

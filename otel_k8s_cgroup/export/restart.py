@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.export.ledger import from_zero, start
 from otel_k8s_cgroup.export.series import Readings, Series
-from otel_k8s_cgroup.model import Entity, Origin
+from otel_k8s_cgroup.model import Entity, Origin, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ class Restart:
         if remembered and not origin.born:
             looked = max((remembered.mono_ns, remembered.unix_ns), not_before)
             if key not in remembered.cgroups:
-                if path.startswith(remembered.unlisted):
+                if path.startswith(remembered.unlisted) or kind_of(key) not in remembered.kinds:
                     # It may have been there unseen, and delivered by an earlier process.
                     return start(self._layout, origin, wall_offset_ns, not_before)
                 return from_zero(self._layout, *looked)

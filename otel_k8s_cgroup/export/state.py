@@ -83,6 +83,8 @@ class Remembered:
     """As ``Look.unlisted``."""
     waiting: tuple[Waiting, ...] = ()
     """The oldest first."""
+    kinds: frozenset[EntityKind] = frozenset({EntityKind.POD})
+    """As ``Look.kinds``."""
 
 
 class NotOursError(ValueError):
@@ -154,6 +156,7 @@ class _File3(msgspec.Struct):
     unix_ns: _Number
     root: _Root | None
     unlisted: list[str]
+    kinds: list[EntityKind]
     counters: list[str]
     cgroups: dict[str, _Remnant | None]
     values: list[str]
@@ -179,6 +182,7 @@ def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes
         remembered.unix_ns,
         remembered.root and _Root(*remembered.root),
         list(remembered.unlisted),
+        sorted(remembered.kinds, key=lambda kind: kind.value),
         list(names.counters),
         {key: of and remnant(of) for key, of in remembered.cgroups.items()},
         list(names.values),
@@ -251,6 +255,7 @@ def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> R
         file.root and CgroupRoot(*file.root),
         tuple(file.unlisted),
         tuple(waiting),
+        frozenset(file.kinds),
     )
 
 

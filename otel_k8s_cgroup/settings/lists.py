@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.selectors import LabelSelector
+from otel_k8s_cgroup.settings import values
 from otel_k8s_cgroup.settings.values import name, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _MOST_WORDS = 100
 
@@ -36,24 +39,58 @@ namespaces = words(
     r"[a-z0-9*?-]{1,63}",
     'a list of namespaces or patterns of them ("*" for any characters, "?" for one), such as ["team-*", "shop"]',
 )
+containers = words(
+    r"[a-z0-9*?-]{1,63}",
+    'a list of names of containers or patterns of them ("*" for any characters, "?" for one), such as ["istio-*"]',
+)
 keys = words(
     r"[A-Za-z0-9*?._/-]{1,317}",
     'a list of keys or patterns of them ("*" for any characters, "?" for one), such as ["app.kubernetes.io/*", "team"]',
 )
 
 
-def choices(known: Sequence[str]) -> Callable[[object], tuple[str, ...]]:
-    """A reader of a list of some of ``known``, in any case of their letters; ``"none"`` is an empty list."""
+def choices(known: Sequence[str], *, least: int = 0) -> Callable[[object], tuple[str, ...]]:
+    """A reader of a list of some of ``known``, in any case of their letters; ``"none"`` is an empty list.
+
+    Args:
+        known: what is allowed.
+        least: how many there have to be.
+    """
     by_lower = {word.lower(): word for word in known}
-    allowed = "a list of " + ", ".join(f'"{word}"' for word in known) + ' (or "none")'
-    read_words = words("|".join(map(re.escape, by_lower)), allowed)
+    allowed = "a list of " + ", ".join(f'"{word}"' for word in known) + ("" if least else ' (or "none")')
+    read_words = words(".*", allowed)
 
     def read(value: object) -> tuple[str, ...]:
         if isinstance(value, str):
-            value = [] if value.strip().lower() == "none" else value.lower()
+            value = [] if value.strip().lower() == "none" and not least else value.lower()
         elif isinstance(value, list):
             value = [word.lower() if isinstance(word, str) else word for word in value]
-        return tuple(by_lower[word] for word in read_words(value))
+        given = read_words(value)
+        for word in given:
+            if word not in by_lower:
+                raise ValueError(allowed + _nearest(word, by_lower))
+        if len(given) < least:
+            raise ValueError(allowed)
+        return tuple(by_lower[word] for word in given)
+
+    return read
+
+
+def _nearest(word: str, by_lower: Mapping[str, str]) -> str:
+    found = difflib.get_close_matches(word, by_lower, n=1)
+    return f'; did you mean "{by_lower[found[0]]}"?' if found else ""
+
+
+def intervals(known: Sequence[str], longest: timedelta) -> Callable[[object], tuple[tuple[str, timedelta], ...]]:
+    """A reader of a table of durations by some of ``known``; nothing is ``""``."""
+    names = choices(known)
+    duration = values.duration(timedelta(milliseconds=10), longest)
+
+    def read(value: object) -> tuple[tuple[str, timedelta], ...]:
+        table = {} if value in ("", []) else values.inline(value)
+        if not isinstance(table, dict):
+            raise ValueError('a table of groups and durations, such as { memory = "10s" }')  # noqa: TRY004 as the others
+        return tuple((names([group])[0], duration(interval)) for group, interval in table.items())
 
     return read
 

@@ -14,11 +14,13 @@ from otel_k8s_cgroup.model import (
     SERVICE_NAME,
     ApiAccess,
     Choice,
+    Group,
     OtlpTarget,
     PodAttribute,
     PodSource,
     QosClass,
     RunSettings,
+    Schema,
     TokenRetrieval,
     Wanted,
 )
@@ -28,8 +30,6 @@ from otel_k8s_cgroup.settings.otlp import LONGEST, Compression, Protocol, resolv
 
 T = TypeVar("T")
 
-Schema = Literal["alumet", "semconv", "both"]
-_SCHEMAS_HERE: tuple[Schema, ...] = ("alumet",)  # the ones that this version has
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 DEFAULT = "default"
@@ -93,10 +93,29 @@ class Settings(BaseSettings):
         "time between two exports, at least poll_interval", "poll_interval"
     )
     # A model has a `schema` of its own.
-    metrics_schema: Annotated[Schema, _by(values.choice(_SCHEMAS_HERE, " (this version has no other)"))] = _row(
-        f"names and shape of the metrics: {', '.join(_SCHEMAS_HERE)} (this version has no other)",
-        "alumet",
-        alias="schema",
+    schemas: Annotated[tuple[Schema, ...], _by(lists.choices(get_args(Schema), least=1))] = _row(
+        f"names and shape of the metrics: one or a list of {', '.join(get_args(Schema))}", "alumet", alias="schema"
+    )
+    metrics: Annotated[tuple[Group, ...], _by(lists.choices(get_args(Group)))] = _row(
+        f"groups of metrics: a list of {', '.join(get_args(Group))}", "", "the few of cpu and memory"
+    )
+    intervals: Annotated[tuple[tuple[Group, timedelta], ...], _by(lists.intervals(get_args(Group), LONGEST))] = _row(
+        'groups that are read more rarely than at each poll_interval, such as { memory = "10s" }', ""
+    )
+    containers: Annotated[bool, _by(values.boolean)] = _row(
+        "whether the containers of pods are measured, too", default=False
+    )
+    include_containers: Annotated[tuple[str, ...], _by(lists.containers)] = _row(
+        "names of containers that are measured: a list of names and patterns", "", "all"
+    )
+    exclude_containers: Annotated[tuple[str, ...], _by(lists.containers)] = _row(
+        "names of containers that are not: they win over include_containers", ""
+    )
+    node_totals: Annotated[bool, _by(values.boolean)] = _row(
+        "whether all pods of the node together, and those of each QoS class, are measured, too", default=False
+    )
+    cpu_percent_of: Annotated[Literal["core", "node"], _by(values.choice(("core", "node")))] = _row(
+        "what cpu_percent is 100 of: a core, or node (all cores), as Alumet has it since 2026", "core"
     )
     point_attributes: Annotated[bool, _by(values.boolean)] = _row(
         "whether points repeat uid, name, namespace and node of their resource", default=True
@@ -247,6 +266,9 @@ class Settings(BaseSettings):
             labels=self.pod_labels,
             annotations=self.pod_annotations,
             service=self.service_attributes,
+            containers=self.containers,
+            include_containers=self.include_containers,
+            exclude_containers=self.exclude_containers,
         )
 
     def plain(self) -> RunSettings:
@@ -271,6 +293,11 @@ class Settings(BaseSettings):
             given = Given(values.duration_text(self.export_interval), self.sources["export_interval"])
             least = f"{values.duration_text(self.poll_interval)} ({self.sources['poll_interval']})"
             problems.append(refusal("export_interval", given, f"at least poll_interval, which is {least}"))
+        for group, interval in self.intervals:
+            if interval < self.poll_interval:
+                given = Given(f"{group} = {values.duration_text(interval)}", self.sources["intervals"])
+                least = f"{values.duration_text(self.poll_interval)} ({self.sources['poll_interval']})"
+                problems.append(refusal("intervals", given, f"at least poll_interval, which is {least}"))
         pair = ("otlp_client_certificate", self.otlp_client_certificate), ("otlp_client_key", self.otlp_client_key)
         for (key, found), (other, missing) in (pair, pair[::-1]):
             if found is not None and missing is None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from otel_k8s_cgroup.model import PodSource, TokenRetrieval
+from otel_k8s_cgroup.model import Group, PodSource, TokenRetrieval
 from otel_k8s_cgroup.settings.file import AGENT_KEYS, K8S_KEYS, OPENTELEMETRY_KEYS, OPENTELEMETRY_PASSED_OVER
 from otel_k8s_cgroup.settings.model import rows
 from otel_k8s_cgroup.settings.values import DURATION_UNITS
@@ -58,6 +58,11 @@ _SHAPES: dict[object, list[Schema]] = {
     TokenRetrieval: [{"enum": ["auto", "file", "kubeconfig", "kubectl", "none"]}, _FILE, _KUBECTL, _INLINE],
     PodSource: [{"enum": ["api", "kubelet"]}, _FILE, _INLINE],
     NoneType: [{"const": ""}],
+    tuple[tuple[Group, timedelta], ...]: [
+        {"const": ""},
+        {"type": "object", "additionalProperties": {"anyOf": [_DURATION, _VARIABLE]}},
+        _INLINE,
+    ],
     tuple[tuple[str, str], ...]: [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}],
 }
 """Of a row's type; one that is not here may be anything."""

@@ -61,6 +61,7 @@ def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
         st.none() | st.builds(CgroupRoot, numbers, numbers, numbers),
         st.lists(texts, max_size=2).map(tuple),
         waiting,
+        st.frozensets(st.sampled_from(EntityKind)),
     )
 
 
@@ -226,7 +227,7 @@ def test_version_2_is_read(state: Remembered) -> None:
     """It tells of no root: what it does not name may have been anywhere, and nothing waits."""
     old = json.loads(encode_state(state, NAMES, boot_id=BOOT_ID)) | {"version": 2}
     old["pods"] = old["cgroups"]
-    for key in ("root", "unlisted", "values", "waiting", "cgroups"):
+    for key in ("root", "unlisted", "values", "waiting", "cgroups", "kinds"):
         del old[key]
     assert parsed(json.dumps(old).encode()) == Remembered(
         state.mono_ns, state.unix_ns, state.cgroups, root=None, unlisted=("",), waiting=()
@@ -241,6 +242,7 @@ def test_a_value_of_any_depth_is_refused(place: str) -> None:
     whole = state | {
         "root": None,
         "unlisted": [],
+        "kinds": ["pod"],
         "values": [],
         "waiting": [],
         "counters": list(COUNTERS),

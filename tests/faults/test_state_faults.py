@@ -227,7 +227,7 @@ def test_a_file_of_version_2_is_read_as_far_as_it_is_sure(make_site: Callable[..
         site.tick()
     saved = json.loads(site.path.read_bytes()) | {"version": 2}
     saved["pods"] = saved["cgroups"]
-    for key in ("root", "unlisted", "values", "waiting", "cgroups"):
+    for key in ("root", "unlisted", "values", "waiting", "cgroups", "kinds"):
         del saved[key]
     site.path.write_text(json.dumps(saved))
     site.restart()

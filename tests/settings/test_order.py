@@ -24,7 +24,14 @@ SAMPLES = {
     "k8s_context": ("a", "b"),
     "poll_interval": ("500ms", "1m30s"),
     "export_interval": ("6s", "1h"),
-    "schema": ("alumet", "ALUMET"),
+    "schema": ("semconv", "alumet,CADVISOR"),
+    "metrics": ("cpu, io", "pressure"),
+    "intervals": ('{ memory = "10s" }', '{ io = "1m", limits = "1h" }'),
+    "containers": ("true", "false"),
+    "include_containers": ("web,app-*", "app"),
+    "exclude_containers": ("istio-*", "a,b"),
+    "node_totals": ("true", "false"),
+    "cpu_percent_of": ("node", "core"),
     "point_attributes": ("false", "true"),
     "include_namespaces": ("team-*,shop", "prod"),
     "exclude_namespaces": ("kube-*", "a, b"),
@@ -66,7 +73,7 @@ NEEDS = {
 
 
 def attribute(settings: object, key: str) -> object:
-    return getattr(settings, "metrics_schema" if key == "schema" else key)
+    return getattr(settings, "schemas" if key == "schema" else key)
 
 
 def test_samples_are_complete(read: Read) -> None:
@@ -139,7 +146,7 @@ def test_the_process_environment_is_not_read(tmp_path: Path) -> None:
     script.write_text(
         "from otel_k8s_cgroup.settings import load\n"
         "settings = load(flags={}, environ={}, config_file=None, hostname=lambda: 'host')\n"
-        "print(settings.k8s_node, settings.metrics_schema, settings.poll_interval, settings.otlp.endpoint)\n"
+        "print(settings.k8s_node, settings.schemas, settings.poll_interval, settings.otlp.endpoint)\n"
     )
     environ = {
         "K8S_NODE": "wrong", "SCHEMA": "wrong", "NODE_NAME": "wrong", "POLL_INTERVAL": "wrong",
@@ -153,7 +160,7 @@ def test_the_process_environment_is_not_read(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert (done.stdout, done.stderr) == ("host alumet 0:00:05 http://localhost:4317\n", "")
+    assert (done.stdout, done.stderr) == ("host ('alumet',) 0:00:05 http://localhost:4317\n", "")
 
 
 def test_settings_are_frozen(read: Read) -> None:
