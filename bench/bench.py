@@ -29,8 +29,8 @@ from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.schemas import ALUMET
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.schemas import ALUMET
 
 if TYPE_CHECKING:
     from types import FrameType

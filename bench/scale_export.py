@@ -14,8 +14,8 @@ from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, OtlpTarget, Pod, Reading
+from otel_k8s_cgroup.schemas import ALUMET
 
 if TYPE_CHECKING:
     import random

@@ -1,4 +1,4 @@
-"""The table of metrics: what a schema sends of figures. To add one, add a row."""
+"""What a metric is, and the rows of values that are collected of metrics. The tables of metrics are in ``schemas``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from otel_k8s_cgroup.model import Group, Schema
 
 
 class Instrument(Enum):
@@ -51,8 +53,8 @@ class Metric:
     description: str
     """The instrument's; it is not sent. The README says more."""
     points: tuple[Point, ...]
-    group: str = "cpu"
-    schema: str = "alumet"
+    group: Group = "cpu"
+    schema: Schema = "alumet"
     kinds: frozenset[EntityKind] = frozenset(EntityKind)
     """Of the entities that have it."""
     of_entity: bool = False
@@ -122,79 +124,3 @@ class Rows(NamedTuple):
     """The same object for as long as they are the same."""
     rows: list[Row]
     """One an entity."""
-
-
-def _kinds(total: str, system: str, user: str) -> tuple[Point, ...]:
-    figures = ("total", total), ("system", system), ("user", user)
-    return tuple(Point(figure, (("kind", kind),)) for kind, figure in figures)
-
-
-def _one(figure: str) -> tuple[Point, ...]:
-    return (Point(figure),)
-
-
-ALUMET: tuple[Metric, ...] = (
-    Metric(
-        "cpu_time_delta",
-        Instrument.COUNTER,
-        "ns",
-        "CPU time used; on cgroup v1 only kind total is exact",
-        _kinds("cpu_usage_ns", "cpu_system_ns", "cpu_user_ns"),
-    ),
-    Metric(
-        "cpu_percent",
-        Instrument.GAUGE,
-        "%",
-        "CPU use, one core used fully = 100; on cgroup v1 only kind total is exact",
-        _kinds("cpu_usage_percent", "cpu_system_percent", "cpu_user_percent"),
-        is_double=True,
-    ),
-    Metric(
-        "memory_usage",
-        Instrument.GAUGE,
-        "By",
-        "Memory",
-        _one("memory_usage_bytes"),
-        group="memory",
-    ),
-    Metric(
-        "cgroup_memory_anonymous",
-        Instrument.GAUGE,
-        "By",
-        "Anonymous memory",
-        _one("anon_bytes"),
-        group="memory",
-    ),
-    Metric(
-        "cgroup_memory_file",
-        Instrument.GAUGE,
-        "By",
-        "Page cache",
-        _one("file_bytes"),
-        group="memory",
-    ),
-    Metric(
-        "cgroup_memory_kernel_stack",
-        Instrument.GAUGE,
-        "By",
-        "Kernel stacks",
-        _one("kernel_stack_bytes"),
-        group="memory",
-    ),
-    Metric(
-        "cgroup_memory_pagetables",
-        Instrument.GAUGE,
-        "By",
-        "Page tables",
-        _one("pagetables_bytes"),
-        group="memory",
-    ),
-)
-"""Schema ``alumet``: Alumet's names and the meanings of its documentation until 2025, with one difference of today.
-
-Alumet's ``cpu_percent`` is 100 where all cores are used fully since February 2026; ours is 100 where one core is, as it
-was documented before. On cgroup v1 the kernel samples whether time was the user's or the system's, so there ``system``
-and ``user`` do not add up to ``total``, which alone is exact.
-
-Source: https://github.com/alumet-dev/alumet/blob/main/plugins/cgroups/k8s/README.md
-"""

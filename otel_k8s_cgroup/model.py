@@ -179,6 +179,8 @@ class RunSettings:
     containers: bool = False
     node_totals: bool = False
     cpu_percent_of: Literal["core", "node"] = "core"
+    are_deltas: bool = False
+    """Whether counters of schemas but Alumet's are of delta temporality."""
     sdk_disabled: bool = False
     """``OTEL_SDK_DISABLED``: nothing is measured or sent."""
     service_name: str = SERVICE_NAME

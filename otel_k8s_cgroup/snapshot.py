@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from otel_k8s_cgroup.identity import pod_resource
-from otel_k8s_cgroup.metrics import ALUMET
+from otel_k8s_cgroup.schemas import ALUMET
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:

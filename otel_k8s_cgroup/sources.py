@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import time
 from contextlib import suppress
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.figures import figures_named
 from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
-from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import ApiAccess, Pem, TokenRetrieval
+from otel_k8s_cgroup.schemas import select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,9 +120,15 @@ def parts_of(metrics: Iterable[Metric], intervals: Mapping[str, timedelta], poll
     return sorted(parts, key=lambda part: not any(figure.name.startswith("cpu_usage") for figure in part[0]))
 
 
-def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:  # noqa: ARG001
+def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:
     """What is sent."""
-    return ALUMET
+    return select(
+        settings.schemas,
+        settings.metrics,
+        are_deltas=settings.are_deltas,
+        cpu_percent_of=settings.cpu_percent_of,
+        cpus=os.cpu_count() or 1,
+    )
 
 
 def open_cgroups(settings: RunSettings) -> NodeCgroups:

@@ -13,8 +13,9 @@ from otel_k8s_cgroup.export import Exporter, open_transport
 from otel_k8s_cgroup.figures import DEFAULT_FIGURES, Figure, Format, Source
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET, Instrument, Metric, Point
+from otel_k8s_cgroup.metrics import Instrument, Metric, Point
 from otel_k8s_cgroup.model import OtlpTarget, Pod
+from otel_k8s_cgroup.schemas import ALUMET
 from tests import otlp
 from tests.cgroup.trees import Tree
 from tests.fakes.otlp_receiver import OtlpReceiver

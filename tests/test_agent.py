@@ -12,8 +12,9 @@ from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.metrics import columns_of
 from otel_k8s_cgroup.model import LeftOut, Pod
+from otel_k8s_cgroup.schemas import ALUMET
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, Reading
+from otel_k8s_cgroup.schemas import ALUMET
 
 
 def reading(number: int) -> Reading:

@@ -11,7 +11,8 @@ import pytest
 from otel_k8s_cgroup import agent
 from otel_k8s_cgroup.check import CHECKS
 from otel_k8s_cgroup.cli import build_parser
-from otel_k8s_cgroup.metrics import ALUMET, Instrument
+from otel_k8s_cgroup.metrics import Instrument
+from otel_k8s_cgroup.schemas import ALUMET
 from otel_k8s_cgroup.settings.model import rows
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -34,8 +34,9 @@ from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import ManualReader
-from otel_k8s_cgroup.metrics import ALUMET, Instrument, columns_of
+from otel_k8s_cgroup.metrics import Instrument, columns_of
 from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.schemas import ALUMET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

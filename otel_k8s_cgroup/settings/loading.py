@@ -20,6 +20,7 @@ from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, row
 from otel_k8s_cgroup.settings.otlp import from_environment
 from otel_k8s_cgroup.settings.standard import (
     SERVICE_LINK,
+    are_deltas,
     resource_attributes,
     sdk_disabled,
     service_name,
@@ -169,7 +170,11 @@ def _standard(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the standard's variables say beside where metrics are sent."""
     attributes = resource_attributes(environ)
     name = service_name(environ, attributes)
-    found: dict[str, Any] = {"sdk_disabled": sdk_disabled(environ), "resource_attributes": attributes}
+    found: dict[str, Any] = {
+        "sdk_disabled": sdk_disabled(environ),
+        "are_deltas": are_deltas(environ),
+        "resource_attributes": attributes,
+    }
     return found | ({"service_name": name} if name else {})
 
 

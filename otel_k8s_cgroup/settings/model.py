@@ -225,6 +225,7 @@ class Settings(BaseSettings):
     """What ``k8s_kubeconfig`` says beside the settings."""
 
     sdk_disabled: Annotated[bool, SkipValidation] = False
+    are_deltas: Annotated[bool, SkipValidation] = False
     service_name: Annotated[str, SkipValidation] = SERVICE_NAME
     resource_attributes: Annotated[tuple[tuple[str, str], ...], SkipValidation] = ()
 
@@ -320,7 +321,7 @@ class Settings(BaseSettings):
 
 
 # What the settings also have: no keys of a user's.
-_NO_ROWS = frozenset({"sources", "k8s_access", "sdk_disabled", "service_name", "resource_attributes"})
+_NO_ROWS = frozenset({"sources", "k8s_access", "sdk_disabled", "are_deltas", "service_name", "resource_attributes"})
 
 
 # A model has a `schema` of its own.

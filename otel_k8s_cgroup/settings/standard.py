@@ -67,8 +67,18 @@ def warn_of_misspelt(environ: Mapping[str, str]) -> None:
         logger.warning(
             "%s: found %s, which has no effect: metrics go out as OTLP only", _METRICS_EXPORTER, one_line(exporter)
         )
-    if (wanted := environ.get(_TEMPORALITY, "").strip().lower()) not in ("", "delta"):
-        logger.warning("%s: found %s, which has no effect: schema alumet is of deltas", _TEMPORALITY, one_line(wanted))
+
+
+def are_deltas(environ: Mapping[str, str]) -> bool:
+    """Whether counters are of delta temporality; ``lowmemory`` is so only of counters that are not observable.
+
+    Source: https://opentelemetry.io/docs/specs/otel/metrics/sdk_exporters/otlp/#additional-environment-variable-configuration
+    """
+    word = environ.get(_TEMPORALITY, "").strip()
+    if word.lower() not in ("", "cumulative", "delta", "lowmemory"):
+        allowed = "cumulative, delta, lowmemory"
+        logger.warning("%s: found %s, taken as cumulative; allowed: %s", _TEMPORALITY, one_line(word), allowed)
+    return word.lower() == "delta"
 
 
 def sdk_disabled(environ: Mapping[str, str]) -> bool:

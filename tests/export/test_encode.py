@@ -9,8 +9,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from otel_k8s_cgroup.export.encode import Encoder
 from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Step
-from otel_k8s_cgroup.metrics import ALUMET, Instrument, columns_of
+from otel_k8s_cgroup.metrics import Instrument, columns_of
 from otel_k8s_cgroup.model import Attributes, Description, Entity, EntityKind
+from otel_k8s_cgroup.schemas import ALUMET
 from tests import otlp
 
 COLUMNS = columns_of(ALUMET)

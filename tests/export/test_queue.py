@@ -13,8 +13,9 @@ from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.ledger import Bases
 from otel_k8s_cgroup.export.queue import ReadingQueue
 from otel_k8s_cgroup.export.series import Readings, Series
-from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.metrics import columns_of
 from otel_k8s_cgroup.model import Description, Entity, EntityKind, Origin
+from otel_k8s_cgroup.schemas import ALUMET
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.metrics import Row

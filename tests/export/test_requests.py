@@ -13,8 +13,8 @@ from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.figures import Stats
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET
 from otel_k8s_cgroup.model import EntityKind, Origin, Pod, Reading
+from otel_k8s_cgroup.schemas import ALUMET
 from tests.otlp import points
 
 SECOND = 10**9

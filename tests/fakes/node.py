@@ -16,8 +16,9 @@ from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.metrics import columns_of
 from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.schemas import ALUMET
 from tests.otlp import cpu_time, defects, points
 from tests.programs import PATIENCE_SECONDS
 

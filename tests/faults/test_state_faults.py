@@ -15,7 +15,8 @@ import pytest
 
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, SettingsError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
-from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.metrics import columns_of
+from otel_k8s_cgroup.schemas import ALUMET
 from tests.fakes.node import DirectReceiver, Node
 from tests.otlp import cpu_time, points
 

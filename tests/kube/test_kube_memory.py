@@ -17,8 +17,9 @@ from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.kube.details import PodReader
 from otel_k8s_cgroup.kube.store import PodStore
-from otel_k8s_cgroup.metrics import ALUMET, columns_of
+from otel_k8s_cgroup.metrics import columns_of
 from otel_k8s_cgroup.model import Wanted
+from otel_k8s_cgroup.schemas import ALUMET
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.kube_api import Exchange, KubeApi, event, pod
 from tests.fakes.otlp_receiver import OtlpReceiver
