@@ -10,8 +10,10 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_k8s_cgroup.figures import API_PREFIX, START
 from otel_k8s_cgroup.model import Description, Entity, EntityKind, container_key
 
 if TYPE_CHECKING:
@@ -58,20 +60,26 @@ class Describe:
     def pod(self, pod: Pod, path: str) -> Entity:
         """``path`` is of its cgroup."""
 
-        def describe() -> Description:
-            return Description(pod_resource(pod, path, self.shared), self._points(pod, path))
+        start_unix_ns = _unix_ns(pod.start_time)
 
-        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod)
+        def describe() -> Description:
+            return Description(pod_resource(pod, path, self.shared), self._points(pod, path), start_unix_ns or 0)
+
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, _started(start_unix_ns))
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
         """``path`` is of its own cgroup."""
 
+        start_unix_ns = _unix_ns(container.started_at)
+
         def describe() -> Description:
             resource = container_resource(pod, container, path, self.shared)
-            return Description(resource, self._points(pod, path, ("container", container.name)))
+            points = self._points(pod, path, ("container", container.name))
+            return Description(resource, points, start_unix_ns or 0)
 
         key = container_key(pod.cgroup_uid, container.id or "")
-        return Entity(key, EntityKind.CONTAINER, describe)
+        said = _started(start_unix_ns) | said_of_container(container)
+        return Entity(key, EntityKind.CONTAINER, describe, said=said)
 
     def level(self, kind: EntityKind, path: str, qos_class: str | None) -> Entity:
         """Of the node: all of its pods, or those of a QoS class."""
@@ -85,6 +93,37 @@ class Describe:
 
     def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
         return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}
+
+
+def said_of_container(container: Container) -> dict[str, int | float]:
+    """What the API says of a container in numbers; requests and limits are those of the spec."""
+    desired = container.desired
+    found = {
+        "cpu_limit_cores": _cores(desired.cpu_limit_nanocores),
+        "cpu_request_cores": _cores(desired.cpu_request_nanocores),
+        "memory_limit_bytes": desired.memory_limit_bytes,
+        "memory_request_bytes": desired.memory_request_bytes,
+        "restart_count": container.restart_count,
+        "ready": None if container.ready is None else int(container.ready),
+    }
+    return {API_PREFIX + name: value for name, value in found.items() if value is not None}
+
+
+def _cores(nanocores: int | None) -> float | None:
+    return None if nanocores is None else nanocores / 1e9
+
+
+def _started(start_unix_ns: int | None) -> dict[str, int | float]:
+    return {} if start_unix_ns is None else {START: start_unix_ns}
+
+
+def _unix_ns(time: str | None) -> int | None:
+    """Of a time as RFC 3339 writes it, to the second."""
+    try:
+        seconds = None if time is None else datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError):  # the 30th of February, the year 0
+        return None
+    return None if seconds is None or seconds < 0 else int(seconds) * 10**9
 
 
 # --- Resources ------------------------------------------------------------------------------------------------------

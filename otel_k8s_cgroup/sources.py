@@ -131,6 +131,14 @@ def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:
     )
 
 
+def device_name(device: str, directory: str = "/sys/dev/block") -> str | None:
+    """The name of the block device ``major:minor``, such as ``sda``; None where there is none."""
+    try:
+        return os.path.basename(os.readlink(f"{directory}/{device}"))
+    except (OSError, ValueError):
+        return None
+
+
 def open_cgroups(settings: RunSettings) -> NodeCgroups:
     """The node's cgroups, read for what is sent, with as many open files as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
