@@ -353,7 +353,7 @@ def run(
     instruments = Instruments(metrics_of(settings), device_name)
     exporter = Exporter(
         open_transport(settings.otlp),
-        instruments.columns,
+        instruments.know,
         queue_bytes=settings.queue_bytes,
         endpoint=settings.otlp.endpoint,
         prefix=settings.metric_prefix,

@@ -181,6 +181,22 @@ class Instruments:
             values += self._of_members(of_members)
         return Rows(self.columns, list(zip(*values, strict=True)))
 
+    def know(self, labels: Sequence[str]) -> tuple[Column, ...]:
+        """The columns, with those of the members that have such labels (``Column.label``): of a process before this."""
+        for metric, point in self._members:
+            prefix = f"{Column(metric, point).label} "
+            for label in labels:
+                if label.startswith(prefix):
+                    self._find(metric, point, label.removeprefix(prefix))
+        return self.columns
+
+    def _find(self, metric: Metric, point: Point, member: str) -> None:
+        members = self._members[metric, point]
+        if member not in members and len(members) < _MOST_MEMBERS:
+            members[member] = None
+            attributes = (*point.attributes, *self._attributes(metric, member))
+            self.columns = (*self.columns, Column(metric, point, member, attributes))
+
     def _of_members(self, of_members: Sequence[tuple[Metric, Point, Sequence[Any]]]) -> list[Values]:
         """A column for each member of figures that have one value for each of something, new ones included."""
         by_point: dict[tuple[Metric, Point], Sequence[Any]] = {}
@@ -189,10 +205,8 @@ class Instruments:
             members = self._members[metric, point]
             for mapping in column:
                 for member in mapping or ():
-                    if member not in members and len(members) < _MOST_MEMBERS:
-                        members[member] = None
-                        attributes = (*point.attributes, *self._attributes(metric, member))
-                        self.columns = (*self.columns, Column(metric, point, member, attributes))
+                    if member not in members:
+                        self._find(metric, point, member)
         return [
             [mapping.get(column.member) if mapping else None for mapping in by_point[column.metric, column.point]]
             for column in self.columns

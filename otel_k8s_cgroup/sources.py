@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
@@ -134,7 +135,7 @@ def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:
 def device_name(device: str, directory: str = "/sys/dev/block") -> str | None:
     """The name of the block device ``major:minor``, such as ``sda``; None where there is none."""
     try:
-        return os.path.basename(os.readlink(f"{directory}/{device}"))
+        return Path(directory, device).readlink().name
     except (OSError, ValueError):
         return None
 
