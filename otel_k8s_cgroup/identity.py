@@ -59,7 +59,8 @@ class Describe:
         """``path`` is of its cgroup."""
 
         def describe() -> Description:
-            return Description(pod_resource(pod, path, self.shared), self._points(pod, path))
+            points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
+            return Description(pod_resource(pod, path, self.shared), points)
 
         return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod)
 
@@ -68,7 +69,8 @@ class Describe:
 
         def describe() -> Description:
             resource = container_resource(pod, container, path, self.shared)
-            return Description(resource, self._points(pod, path, ("container", container.name)))
+            points = self._points(pod, path, ("container", container.name))
+            return Description(resource, points | {"cadvisor": cadvisor_points(self.node, path, pod, container)})
 
         key = container_key(pod.cgroup_uid, container.id or "")
         return Entity(key, EntityKind.CONTAINER, describe)
@@ -78,7 +80,8 @@ class Describe:
 
         def describe() -> Description:
             own = (("node", self.node), *((("qos_class", qos_class),) if qos_class else ()), *_consumer(path))
-            points = {"alumet": own} if self.with_points else {}
+            points: dict[str, Attributes] = {"alumet": own} if self.with_points else {}
+            points["cadvisor"] = cadvisor_points(self.node, path)
             return Description(node_resource(self.node, path, qos_class, self.shared), points)
 
         return Entity(path, kind, describe)
@@ -140,6 +143,58 @@ def point_attributes(pod: Pod, path: str) -> Attributes:
         *_consumer(path),
     )
     return tuple(points.items())
+
+
+def cadvisor_points(node: str, path: str, pod: Pod | None = None, container: Container | None = None) -> Attributes:
+    """The labels by which cAdvisor, in a kubelet, tells cgroups apart: they are on each point of its schema.
+
+    What it writes as an empty label is not there: for Prometheus the two are the same.
+
+    Args:
+        node: that it runs on. The kubelet does not say it; a scrape's configuration usually adds it.
+        path: of the cgroup.
+        pod: whose it is; None for a level of the node.
+        container: whose it is, if it is not the pod's own.
+
+    Source: https://github.com/kubernetes/kubernetes/blob/v1.35.4/pkg/kubelet/server/server.go
+    (``containerPrometheusLabelsFunc``)
+    """
+    labels: list[tuple[str, Value | None]] = [("id", path), ("node", (pod and pod.node) or node)]
+    if pod is not None:
+        labels += [("namespace", pod.namespace), ("pod", pod.name)]
+    if pod is not None and container is not None:
+        labels += [
+            ("container", container.name),
+            ("image", _cadvisor_image(container)),
+            ("name", _cadvisor_name(pod, container)),
+        ]
+    return tuple(_present(*labels).items())
+
+
+def _cadvisor_name(pod: Pod, container: Container) -> str | None:
+    """The runtime's name of it. containerd has none beside the id.
+
+    Source: https://github.com/cri-o/cri-o/blob/main/internal/factory/container/container.go (``SetNameAndID``)
+    """
+    if container.runtime not in ("cri-o", "docker"):
+        return container.id
+    parts = ("k8s", container.name, pod.name, pod.namespace, pod.config_hash or pod.uid, container.restart_count)
+    return "_".join(map(str, parts))
+
+
+def _cadvisor_image(container: Container) -> str | None:
+    """Its image with its tag, or else its digest, and with the registry that a short name leaves out."""
+    name = container.image_name
+    if not name:
+        return next(iter(container.image_repo_digests), None)
+    registry, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif registry != "localhost" and not {".", ":"} & set(registry):
+        name = f"docker.io/{name}"
+    tag = next(iter(container.image_tags), None)
+    digest = next((each.rpartition("@")[2] for each in container.image_repo_digests), None)
+    return f"{name}:{tag}" if tag else f"{name}@{digest}" if digest else name
 
 
 def _consumer(path: str) -> tuple[tuple[str, str], ...]:
