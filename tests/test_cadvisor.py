@@ -99,6 +99,11 @@ def test_cpu_and_memory_are_the_default() -> None:
     assert {metric.group for metric in default} == {"cpu", "memory"}
 
 
+def test_it_is_cumulative_whatever_the_others_are() -> None:
+    """Prometheus refuses a whole request for one delta in it."""
+    assert select(("cadvisor",), are_deltas=True) == select(("cadvisor",))
+
+
 def test_a_pod_has_no_container_and_no_image() -> None:
     """As the kubelet has of a pod's own cgroup, where it writes them as empty labels."""
     assert dict(cadvisor_points("node-1", PATH, POD)) == {

@@ -35,7 +35,7 @@ def select(
     Args:
         schemas: whose.
         groups: which; none: those that each schema sends by default.
-        are_deltas: whether counters are of delta temporality; Alumet's always are.
+        are_deltas: whether counters are of delta temporality; Alumet's always are, cAdvisor's never.
         cpu_percent_of: what Alumet's ``cpu_percent`` is 100 of.
         cpus: how many a node has.
     """
@@ -48,6 +48,8 @@ def select(
             if schema == "alumet":
                 of_node = metric.name == "cpu_percent" and cpu_percent_of == "node"
                 found.append(replace(metric, scale=1 / cpus) if of_node else metric)
+            elif schema == "cadvisor":
+                found.append(metric)
             else:
                 found.append(replace(metric, is_delta=are_deltas))
     return tuple(found)
