@@ -35,6 +35,8 @@ DOCUMENTED = {
     "container_memory_max_usage_bytes": (),
     "container_memory_rss": (),
     "container_memory_swap": (),
+    "container_memory_total_active_file_bytes": (),
+    "container_memory_total_inactive_file_bytes": (),
     "container_memory_usage_bytes": (),
     "container_memory_working_set_bytes": (),
     "container_oom_events_total": (),

@@ -82,6 +82,20 @@ DEFAULT: tuple[Metric, ...] = (
     _gauge("memory", "container_memory_rss", "", "anon_bytes", "Anonymous memory, in bytes"),
     _gauge("memory", "container_memory_cache", "", "file_bytes", "Page cache, in bytes"),
     _gauge("memory", "container_memory_mapped_file", "", "file_mapped_bytes", "Page cache that is mapped, in bytes"),
+    _gauge(
+        "memory",
+        "container_memory_total_active_file",
+        "By",
+        "active_file_bytes",
+        "Page cache that was used lately",
+    ),
+    _gauge(
+        "memory",
+        "container_memory_total_inactive_file",
+        "By",
+        "inactive_file_bytes",
+        "Page cache that was not used lately",
+    ),
     _gauge("memory", "container_memory_swap", "", "memory_swap_current_bytes", "Swap, in bytes"),
     _gauge("memory", "container_memory_kernel_usage", "", "kernel_bytes", "Memory of the kernel, in bytes"),
 )

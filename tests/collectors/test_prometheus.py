@@ -60,6 +60,8 @@ VALUES = {
     "container_memory_rss": 2000,
     "container_memory_cache": 1500,
     "container_memory_mapped_file": 300,
+    "container_memory_total_active_file_bytes": 700,
+    "container_memory_total_inactive_file_bytes": 1000,
     "container_memory_swap": 400,
     "container_memory_kernel_usage": 500,
     "container_spec_cpu_quota": 50000,
@@ -102,8 +104,8 @@ def v2_files(cpu_usec: int, periods: int) -> dict[str, str]:
         "memory.peak": "6000\n",
         "memory.swap.current": "400\n",
         "memory.max": "8192\n",
-        "memory.stat": "anon 2000\nfile 1500\nkernel 500\nfile_mapped 300\ninactive_file 1000\npgfault 9000\n"
-        "pgmajfault 90\n",
+        "memory.stat": "anon 2000\nfile 1500\nkernel 500\nfile_mapped 300\ninactive_file 1000\nactive_file 700\n"
+        "pgfault 9000\npgmajfault 90\n",
         "memory.events": "low 0\nhigh 0\nmax 5\noom 2\noom_kill 2\n",
         "io.stat": "8:0 rbytes=1024 wbytes=2048 rios=4 wios=8 dbytes=0 dios=0\n",
         "pids.current": "7\n",
@@ -134,7 +136,7 @@ def v1_files(cpu_usec: int, periods: int) -> dict[str, str]:
         "memory/memory.failcnt": "3\n",
         "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
         "memory/memory.stat": "cache 0\ntotal_cache 1500\ntotal_rss 2000\ntotal_mapped_file 300\ntotal_swap 400\n"
-        "total_inactive_file 1000\ntotal_pgfault 9000\ntotal_pgmajfault 90\n",
+        "total_inactive_file 1000\ntotal_active_file 700\ntotal_pgfault 9000\ntotal_pgmajfault 90\n",
         "blkio/blkio.throttle.io_service_bytes_recursive": by_device(1024, 2048),
         "blkio/blkio.throttle.io_serviced_recursive": by_device(4, 8),
         "pids/pids.current": "7\n",
