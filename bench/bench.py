@@ -82,7 +82,7 @@ def pipeline(node: Node, *, point_attributes: bool) -> dict[str, float]:
     pods = pods_of(node)
     transport = ToNowhere()
     instruments = Instruments(ALUMET)
-    exporter = Exporter(transport, instruments.columns, queue_bytes=1 << 30)
+    exporter = Exporter(transport, instruments.know, queue_bytes=1 << 30)
     cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
     entities = {
         reading.key: Describe(with_points=point_attributes).pod(pods[reading.key], reading.path)

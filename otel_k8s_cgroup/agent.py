@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
@@ -18,7 +19,7 @@ from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.model import EntityKind, LeftOut
-from otel_k8s_cgroup.sources import LISTED_BY, metrics_of, open_cgroups, watch_pods
+from otel_k8s_cgroup.sources import LISTED_BY, device_name, metrics_of, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class ReadErrors:
             _log.info("the cgroup root is there again")
 
 
+NOTHING_SAID: Mapping[str, int | float] = MappingProxyType({})
 _LEVELS = frozenset([EntityKind.QOS, EntityKind.NODE])
 
 
@@ -144,8 +146,9 @@ class Agent:
         """One reading of every entity, handed to the exporter; the last one has every figure."""
         looked_ns, wall_offset_ns = self._clocks()
         readings = self._read(looked_ns, wall_offset_ns, is_last=is_last)
-        collected = self._instruments.collect(readings)
         whose = [*map(self._entities.of, readings)]
+        said = [entity.said if entity is not None else NOTHING_SAID for entity in whose]
+        collected = self._instruments.collect(readings, said, wall_offset_ns)
         entities = [entity for entity in whose if entity is not None]
         if len(entities) < len(whose) or self._unnamed:
             entities, readings, collected = self._named(whose, readings, collected)
@@ -347,10 +350,10 @@ def run(
         ExporterError: something cannot be used as it is set.
     """
     watcher = watch_pods(settings, hide_token)
-    instruments = Instruments(metrics_of(settings))
+    instruments = Instruments(metrics_of(settings), device_name)
     exporter = Exporter(
         open_transport(settings.otlp),
-        instruments.columns,
+        instruments.know,
         queue_bytes=settings.queue_bytes,
         endpoint=settings.otlp.endpoint,
         prefix=settings.metric_prefix,

@@ -324,11 +324,25 @@ DERIVED: tuple[Rate | Difference | Ratio, ...] = (
     Rate("cpu_user_percent", "cpu_user_ns", 100.0),
     Rate("cpu_usage_cores", "cpu_usage_ns", 1.0),
     Difference("memory_working_set_bytes", "memory_usage_bytes", "inactive_file_bytes"),
+    Difference("minor_faults", "pgfault", "pgmajfault"),
     Difference("memory_available_bytes", "memory_max_bytes", "memory_working_set_bytes"),
     Ratio("cpu_limit_cores", "cpu_quota_us", "cpu_period_us"),
     Ratio("cpu_limit_utilization", "cpu_usage_cores", "cpu_limit_cores"),
 )
 """Made of figures, a column at a time. A core used fully is 100 %."""
+
+
+UPTIME = "uptime_s"
+"""Of an entity whose start is known: seconds."""
+API_PREFIX = "api_"
+"""Of what the API says in numbers (``Entity.said``), and no cgroup."""
+START = f"{API_PREFIX}start_unix_ns"
+"""When an entity began."""
+
+
+def is_of_a_cgroup(name: str) -> bool:
+    """Whether a figure is read of a cgroup, or made of such."""
+    return name != UPTIME and not name.startswith(API_PREFIX)
 
 
 def figures_named(names: Iterable[str]) -> tuple[Figure, ...]:
@@ -340,7 +354,7 @@ def figures_named(names: Iterable[str]) -> tuple[Figure, ...]:
     wanted: set[str] = set()
     derived = {each.name: each for each in DERIVED}
     known = {figure.name for figure in FIGURES}
-    todo = list(names)
+    todo = [name for name in names if is_of_a_cgroup(name)]
     while todo:
         name = todo.pop()
         match derived.get(name):

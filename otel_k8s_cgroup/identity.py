@@ -10,8 +10,11 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_k8s_cgroup.cadvisor_labels import cadvisor_points
+from otel_k8s_cgroup.figures import API_PREFIX, START
 from otel_k8s_cgroup.model import Description, Entity, EntityKind, container_key
 
 if TYPE_CHECKING:
@@ -58,22 +61,28 @@ class Describe:
     def pod(self, pod: Pod, path: str) -> Entity:
         """``path`` is of its cgroup."""
 
+        start_unix_ns = _unix_ns(pod.start_time)
+
         def describe() -> Description:
             points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
-            return Description(pod_resource(pod, path, self.shared), points)
+            return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
-        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod)
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, _started(start_unix_ns))
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
         """``path`` is of its own cgroup."""
 
+        start_unix_ns = _unix_ns(container.started_at)
+
         def describe() -> Description:
             resource = container_resource(pod, container, path, self.shared)
             points = self._points(pod, path, ("container", container.name))
-            return Description(resource, points | {"cadvisor": cadvisor_points(self.node, path, pod, container)})
+            points["cadvisor"] = cadvisor_points(self.node, path, pod, container)
+            return Description(resource, points, start_unix_ns or 0)
 
         key = container_key(pod.cgroup_uid, container.id or "")
-        return Entity(key, EntityKind.CONTAINER, describe)
+        said = _started(start_unix_ns) | said_of_container(container)
+        return Entity(key, EntityKind.CONTAINER, describe, said=said)
 
     def level(self, kind: EntityKind, path: str, qos_class: str | None) -> Entity:
         """Of the node: all of its pods, or those of a QoS class."""
@@ -88,6 +97,37 @@ class Describe:
 
     def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
         return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}
+
+
+def said_of_container(container: Container) -> dict[str, int | float]:
+    """What the API says of a container in numbers; requests and limits are those of the spec."""
+    desired = container.desired
+    found = {
+        "cpu_limit_cores": _cores(desired.cpu_limit_nanocores),
+        "cpu_request_cores": _cores(desired.cpu_request_nanocores),
+        "memory_limit_bytes": desired.memory_limit_bytes,
+        "memory_request_bytes": desired.memory_request_bytes,
+        "restart_count": container.restart_count,
+        "ready": None if container.ready is None else int(container.ready),
+    }
+    return {API_PREFIX + name: value for name, value in found.items() if value is not None}
+
+
+def _cores(nanocores: int | None) -> float | None:
+    return None if nanocores is None else nanocores / 1e9
+
+
+def _started(start_unix_ns: int | None) -> dict[str, int | float]:
+    return {} if start_unix_ns is None else {START: start_unix_ns}
+
+
+def _unix_ns(time: str | None) -> int | None:
+    """Of a time as RFC 3339 writes it, to the second."""
+    try:
+        seconds = None if time is None else datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError):  # the 30th of February, the year 0
+        return None
+    return None if seconds is None or seconds < 0 else int(seconds) * 10**9
 
 
 # --- Resources ------------------------------------------------------------------------------------------------------
@@ -143,58 +183,6 @@ def point_attributes(pod: Pod, path: str) -> Attributes:
         *_consumer(path),
     )
     return tuple(points.items())
-
-
-def cadvisor_points(node: str, path: str, pod: Pod | None = None, container: Container | None = None) -> Attributes:
-    """The labels by which cAdvisor, in a kubelet, tells cgroups apart: they are on each point of its schema.
-
-    What it writes as an empty label is not there: for Prometheus the two are the same.
-
-    Args:
-        node: that it runs on. The kubelet does not say it; a scrape's configuration usually adds it.
-        path: of the cgroup.
-        pod: whose it is; None for a level of the node.
-        container: whose it is, if it is not the pod's own.
-
-    Source: https://github.com/kubernetes/kubernetes/blob/v1.35.4/pkg/kubelet/server/server.go
-    (``containerPrometheusLabelsFunc``)
-    """
-    labels: list[tuple[str, Value | None]] = [("id", path), ("node", (pod and pod.node) or node)]
-    if pod is not None:
-        labels += [("namespace", pod.namespace), ("pod", pod.name)]
-    if pod is not None and container is not None:
-        labels += [
-            ("container", container.name),
-            ("image", _cadvisor_image(container)),
-            ("name", _cadvisor_name(pod, container)),
-        ]
-    return tuple(_present(*labels).items())
-
-
-def _cadvisor_name(pod: Pod, container: Container) -> str | None:
-    """The runtime's name of it. containerd has none beside the id.
-
-    Source: https://github.com/cri-o/cri-o/blob/main/internal/factory/container/container.go (``SetNameAndID``)
-    """
-    if container.runtime not in ("cri-o", "docker"):
-        return container.id
-    parts = ("k8s", container.name, pod.name, pod.namespace, pod.config_hash or pod.uid, container.restart_count)
-    return "_".join(map(str, parts))
-
-
-def _cadvisor_image(container: Container) -> str | None:
-    """Its image with its tag, or else its digest, and with the registry that a short name leaves out."""
-    name = container.image_name
-    if not name:
-        return next(iter(container.image_repo_digests), None)
-    registry, slash, _ = name.partition("/")
-    if not slash:
-        name = f"docker.io/library/{name}"
-    elif registry != "localhost" and not {".", ":"} & set(registry):
-        name = f"docker.io/{name}"
-    tag = next(iter(container.image_tags), None)
-    digest = next((each.rpartition("@")[2] for each in container.image_repo_digests), None)
-    return f"{name}:{tag}" if tag else f"{name}@{digest}" if digest else name
 
 
 def _consumer(path: str) -> tuple[tuple[str, str], ...]:

@@ -23,11 +23,11 @@ from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
-from otel_k8s_cgroup.metrics import By, Column, Instrument, Rows, columns_of
+from otel_k8s_cgroup.metrics import ALL_KINDS, By, Column, Instrument, Rows, columns_of
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from opentelemetry.sdk.metrics._internal.measurement import Measurement
 
@@ -112,6 +112,7 @@ class Instruments:
         self.columns = columns_of(metrics)
         """Of the rows; those of members that are found later are added at the end."""
         self._metrics = metrics
+        self._is_of_some = any(metric.kinds is not ALL_KINDS for metric in metrics)
         self._device_name = device_name
         self._members: dict[tuple[Metric, Point], dict[str, None]] = {
             (metric, point): {} for metric in metrics if metric.by for point in metric.points
@@ -133,9 +134,10 @@ class Instruments:
                 Instrument.UPDOWN: meter.create_observable_up_down_counter,
                 Instrument.GAUGE: meter.create_observable_gauge,
             }
-            for metric in metrics:
-                if metric.schema == schema:
-                    create[metric.instrument](metric.name, [self._callback(metric)], metric.unit, metric.description)
+            of_schema = [metric for metric in metrics if metric.schema == schema]
+            for name in dict.fromkeys(metric.name for metric in of_schema):
+                same = [metric for metric in of_schema if metric.name == name]
+                create[same[0].instrument](name, [*map(self._callback, same)], same[0].unit, same[0].description)
 
     def _callback(self, metric: Metric) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(_options: CallbackOptions) -> Iterator[Observation]:
@@ -144,29 +146,56 @@ class Instruments:
 
         return observe
 
-    def collect(self, readings: Sequence[Reading]) -> Rows:
-        """Lets the SDK collect this tick's readings; one row a reading, in their order."""
-        self._table = Table(readings)
+    def collect(
+        self,
+        readings: Sequence[Reading],
+        said: Sequence[Mapping[str, int | float]] = (),
+        wall_offset_ns: int = 0,
+    ) -> Rows:
+        """Lets the SDK collect this tick's readings; one row a reading, in their order. The others: see ``Table``."""
+        self._table = Table(readings, said, wall_offset_ns)
         collected = self._reader.collect_now()
         self._table = Table(())
         if collected is None:
             return Rows(self.columns, [])
-        by_name: dict[tuple[str | None, str], list[Any]] = {
-            (scope.scope.schema_url, metric.name): metric.data.data_points[0]  # type: ignore[misc] # is what was kept
+        by_name: dict[tuple[str | None, str], Any] = {
+            (scope.scope.schema_url, metric.name): iter(metric.data.data_points[0])  # type: ignore[call-overload] # what was kept
             for scope in collected.resource_metrics[0].scope_metrics
             for metric in scope.metrics
         }
+        kinds = [reading.kind for reading in readings] if self._is_of_some else []
         values: list[Any] = []
         of_members: list[tuple[Metric, Point, Any]] = []
         for metric in self._metrics:
-            kept = by_name[metric.schema, metric.name]
-            if metric.by:
-                of_members += [(metric, point, column) for point, column in zip(metric.points, kept, strict=True)]
-            else:
-                values += kept
+            # Two rows of one name are one instrument, and its columns come in their order.
+            for point in metric.points:
+                column = next(by_name[metric.schema, metric.name])
+                if metric.kinds is not ALL_KINDS:
+                    has_it = [kind in metric.kinds for kind in kinds]
+                    column = [value if has else None for value, has in zip(column, has_it, strict=True)]
+                if metric.by:
+                    of_members.append((metric, point, column))
+                else:
+                    values.append(column)
         if of_members:
             values += self._of_members(of_members)
         return Rows(self.columns, list(zip(*values, strict=True)))
+
+    def know(self, labels: Sequence[str]) -> tuple[Column, ...]:
+        """The columns, with those of the members that have such labels (``Column.label``): of a process before this."""
+        for metric, point in self._members:
+            prefix = f"{Column(metric, point).label} "
+            for label in labels:
+                if label.startswith(prefix):
+                    self._find(metric, point, label.removeprefix(prefix))
+        return self.columns
+
+    def _find(self, metric: Metric, point: Point, member: str) -> None:
+        members = self._members[metric, point]
+        if member not in members and len(members) < _MOST_MEMBERS:
+            members[member] = None
+            attributes = (*point.attributes, *self._attributes(metric, member))
+            self.columns = (*self.columns, Column(metric, point, member, attributes))
 
     def _of_members(self, of_members: Sequence[tuple[Metric, Point, Sequence[Any]]]) -> list[Values]:
         """A column for each member of figures that have one value for each of something, new ones included."""
@@ -176,12 +205,10 @@ class Instruments:
             members = self._members[metric, point]
             for mapping in column:
                 for member in mapping or ():
-                    if member not in members and len(members) < _MOST_MEMBERS:
-                        members[member] = None
-                        attributes = (*point.attributes, *self._attributes(metric, member))
-                        self.columns = (*self.columns, Column(metric, point, member, attributes))
+                    if member not in members:
+                        self._find(metric, point, member)
         return [
-            [mapping and mapping.get(column.member) for mapping in by_point[column.metric, column.point]]
+            [mapping.get(column.member) if mapping else None for mapping in by_point[column.metric, column.point]]
             for column in self.columns
             if column.member is not None
         ]

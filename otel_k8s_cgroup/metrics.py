@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Group, Schema
 
 
+ALL_KINDS = frozenset(EntityKind)
+
+
 class Instrument(Enum):
     """What the metric is to the OpenTelemetry SDK, and so in OTLP."""
 
@@ -55,7 +58,7 @@ class Metric:
     points: tuple[Point, ...]
     group: Group = "cpu"
     schema: Schema = "alumet"
-    kinds: frozenset[EntityKind] = frozenset(EntityKind)
+    kinds: frozenset[EntityKind] = ALL_KINDS
     """Of the entities that have it."""
     of_entity: bool = False
     scale: float | None = None

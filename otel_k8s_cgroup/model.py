@@ -220,6 +220,8 @@ class Container:
     image_tags: tuple[str, ...] = ()
     image_repo_digests: tuple[str, ...] = ()
     ready: bool | None = None
+    started_at: str | None = None
+    """RFC 3339, where it is running."""
     state: Literal["waiting", "running", "terminated"] | None = None
     state_reason: str | None = None
     """Why it waits or was terminated: ``CrashLoopBackOff``."""

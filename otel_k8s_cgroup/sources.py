@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
@@ -129,6 +130,14 @@ def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:
         cpu_percent_of=settings.cpu_percent_of,
         cpus=os.cpu_count() or 1,
     )
+
+
+def device_name(device: str, directory: str = "/sys/dev/block") -> str | None:
+    """The name of the block device ``major:minor``, such as ``sda``; None where there is none."""
+    try:
+        return Path(directory, device).readlink().name
+    except (OSError, ValueError):
+        return None
 
 
 def open_cgroups(settings: RunSettings) -> NodeCgroups:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from otel_k8s_cgroup.figures import DERIVED, Difference, Rate
+from otel_k8s_cgroup.figures import DERIVED, START, UPTIME, Difference, Rate, is_of_a_cgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from otel_k8s_cgroup.model import Reading
 
@@ -22,10 +22,19 @@ class Table:
 
     Args:
         readings: all of the same figures; an entity's values stand at its reading's place in each column.
+        said: what the API says of each entity in numbers, or nothing.
+        wall_offset_ns: the wall clock less the monotonic one.
     """
 
-    def __init__(self, readings: Sequence[Reading]) -> None:
+    def __init__(
+        self,
+        readings: Sequence[Reading],
+        said: Sequence[Mapping[str, int | float]] = (),
+        wall_offset_ns: int = 0,
+    ) -> None:
         self._readings = readings
+        self._said = said
+        self._wall_offset_ns = wall_offset_ns
         self._columns: dict[str, Values] = {}
         if readings:
             columns = zip(*[reading.stats for reading in readings], strict=True)
@@ -39,6 +48,8 @@ class Table:
         return column
 
     def _derive(self, name: str) -> Values:
+        if self._said and not is_of_a_cgroup(name):
+            return self._uptime() if name == UPTIME else [said.get(name) for said in self._said]
         derived = _DERIVED.get(name)
         if derived is None:
             return (None,) * len(self._readings)
@@ -52,6 +63,14 @@ class Table:
         pairs = zip(self.column(derived.dividend), self.column(derived.divisor), strict=True)
         # Neither is negative: what is 0 divides nothing.
         return [dividend / divisor if divisor and dividend is not None else None for dividend, divisor in pairs]
+
+    def _uptime(self) -> Values:
+        offset_ns = self._wall_offset_ns
+        starts = [said.get(START) for said in self._said]
+        return [
+            None if start is None else max(0.0, (reading.mono_ns + offset_ns - start) / 1e9)
+            for reading, start in zip(self._readings, starts, strict=True)
+        ]
 
     def _rate(self, rate: Rate) -> Values:
         """Absent at a first reading, and where the counter went down."""

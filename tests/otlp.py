@@ -69,7 +69,7 @@ def defects(of: Iterable[Point]) -> list[str]:
         series[point.series].append(point)
         if point.time_ns < point.start_ns:
             found.append(f"starts after its time: {point}")
-        if not all((point.resource | point.attributes).values()):
+        if "" in (point.resource | point.attributes).values():
             found.append(f"an empty attribute: {point}")
         if "sum" in point.kind and point.value < 0:
             found.append(f"a negative sum: {point}")

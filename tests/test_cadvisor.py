@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from otel_k8s_cgroup.cadvisor_labels import cadvisor_points
 from otel_k8s_cgroup.figures import FIGURES
-from otel_k8s_cgroup.identity import Describe, cadvisor_points
+from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.metrics import Instrument, Metric
 from otel_k8s_cgroup.model import Container, EntityKind, Pod
 from otel_k8s_cgroup.schemas import cadvisor, figures_of, select

@@ -14,6 +14,7 @@ from otel_k8s_cgroup.cli import build_parser
 from otel_k8s_cgroup.metrics import Instrument
 from otel_k8s_cgroup.schemas import ALUMET
 from otel_k8s_cgroup.settings.model import rows
+from tests.metrics_page import PAGE, page
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -57,6 +58,11 @@ def test_the_table_of_checks_has_every_row() -> None:
     """Code (with the anchor that `check` links to), what is tried, and the way out."""
     told = [[f'<a id="check-{check.code}"></a>`{check.code}`', check.what, check.remedy] for check in CHECKS]
     assert table("checks") == told
+
+
+def test_the_page_of_all_metrics_is_that_of_the_rows() -> None:
+    """``python -m tests.metrics_page`` writes it."""
+    assert PAGE.read_text() == page()
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\| `otel-k8s-cgroup (\w+)", README, re.MULTILINE))

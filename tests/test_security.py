@@ -14,7 +14,6 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from otel_k8s_cgroup.export import StateFile, open_transport
-from otel_k8s_cgroup.export.layout import Names
 from otel_k8s_cgroup.export.state import Remembered
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.model import OtlpTarget
@@ -167,7 +166,7 @@ def test_the_state_file_is_its_owners_alone(tmp_path: Path) -> None:
     try:
         for _ in range(2):
             file = StateFile(str(path))
-            file.load(Names(("cpu",), (), ()))
+            file.load()
             file.save(Remembered(1, 2, {}))
             assert path.stat().st_mode & 0o777 == 0o600
             assert (tmp_path / "state.lock").stat().st_mode & 0o777 == 0o600
@@ -190,7 +189,7 @@ def test_a_link_in_the_place_of_the_state_file_is_not_followed(
     file = StateFile(str(path))
     lock = tmp_path / "state.lock"
     lock.symlink_to(victim)
-    file.load(Names(("cpu",), (), ()))
+    file.load()
     assert "state.lock cannot be made" in caplog.text
     lock.unlink()
     (tmp_path / "state.tmp").symlink_to(victim)

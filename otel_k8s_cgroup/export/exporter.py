@@ -17,6 +17,7 @@ from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from otel_k8s_cgroup.export.layout import Names
     from otel_k8s_cgroup.export.saver import StateSaver
     from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Column, Row, Rows
@@ -45,7 +46,7 @@ class Exporter:
 
     Args:
         transport: sends a request.
-        columns: of the first tick; later ones may have more behind them.
+        know: gives the columns of the ticks, the members with such labels included; later ones may have more behind.
         queue_bytes: what may wait.
         endpoint: the receiver's, for the log.
         prefix: of each metric's exported name, as ``suffix``.
@@ -56,7 +57,7 @@ class Exporter:
     def __init__(
         self,
         transport: Transport,
-        columns: Sequence[Column],
+        know: Callable[[Sequence[str]], tuple[Column, ...]],
         *,
         queue_bytes: int,
         endpoint: str = "the OTLP receiver",
@@ -72,7 +73,7 @@ class Exporter:
         self._endpoint = endpoint
         self._succeeded = False
         self._queue = ReadingQueue(queue_bytes, self._on_drop)
-        self._layout = Layout(columns)
+        self._layout = Layout(know(()))
         self._prefix = prefix
         self._suffix = suffix
         self.delivery = Delivery(
@@ -94,7 +95,9 @@ class Exporter:
         self._outage = False
         self._lock = threading.Lock()
         """Of what the saver's thread reads: the series, and what is left of the last process."""
-        remembered = state.load(self._layout.names, self._to_remember) if state else None
+        remembered = state.load(self._to_remember) if state else None
+        if remembered is not None:
+            self._layout = Layout(know(remembered.names.values))
         self._restart = Restart(remembered, self._layout)
         self._saved_settled = -1 if remembered is None else 0
         self._wake = threading.Event()
@@ -295,7 +298,10 @@ class Exporter:
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, seen.mono_ns + seen.wall_offset_ns)
         look = seen.look
-        return Remembered(seen.mono_ns, unix_ns, cgroups, look.root, look.unlisted, tuple(waiting), look.kinds)
+        names = self._layout.names
+        return Remembered(
+            seen.mono_ns, unix_ns, cgroups, look.root, look.unlisted, tuple(_padded(waiting, names)), look.kinds, names
+        )
 
     def _on_drop(self, series: Series, row: Row, full: bool) -> None:
         self.stats.readings_dropped += 1
@@ -327,6 +333,12 @@ def _waiting(held: Iterable[Series]) -> Iterator[Waiting]:
             yield Waiting(
                 entity.key, entity.kind, entity.describe(), _remnant(series), part.mono_ns, part.unix_ns, part.row
             )
+
+
+def _padded(waiting: Iterable[Waiting], names: Names) -> Iterator[Waiting]:
+    """Readings that were taken before the last columns were found."""
+    for waits in waiting:
+        yield waits._replace(values=waits.values + (None,) * (len(names.values) - len(waits.values)))
 
 
 def _remnant(series: Series) -> Remnant:

@@ -19,9 +19,7 @@ class Names(NamedTuple):
     counters: tuple[str, ...]
     """In the order of ``Layout.counters``."""
     values: tuple[str, ...]
-    """In the order of the columns …"""
-    doubles: tuple[bool, ...]
-    """… and whether each is a floating-point number."""
+    """In the order of the columns."""
 
 
 class Layout:
@@ -40,7 +38,6 @@ class Layout:
         self.names = Names(
             tuple(columns[number].label for number in self.counters),
             tuple(column.label for column in columns),
-            tuple(column.is_double for column in columns),
         )
         self._shapes: dict[tuple[bool, ...], Shape] = {}
 

@@ -96,7 +96,9 @@ def start(layout: Layout, origin: Origin, wall_offset_ns: int, not_before: tuple
 
 
 def _at_origin(column: Column, origin: Origin) -> int | None:
-    """A counter when its cgroup was first read."""
+    """A counter when its cgroup was first read, or before it was there."""
+    if origin.born:
+        return 0
     value = getattr(origin.stats, column.point.figure, None)
     if column.member is not None and value is not None:
         # The kernel lists a device once the cgroup has used it.

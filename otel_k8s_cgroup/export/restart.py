@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.export.ledger import from_zero, start
+from otel_k8s_cgroup.export.ledger import Bases, from_zero, start
 from otel_k8s_cgroup.export.series import Readings, Series
 from otel_k8s_cgroup.model import Entity, Origin, kind_of
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_k8s_cgroup.export.layout import Layout
-    from otel_k8s_cgroup.export.ledger import Bases
-    from otel_k8s_cgroup.export.state import Remembered, Waiting
+    from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
+    from otel_k8s_cgroup.metrics import Row
     from otel_k8s_cgroup.model import Look, Pod
 
 _log = logging.getLogger(__name__)
@@ -29,9 +30,9 @@ class Restart:
     """
 
     def __init__(self, remembered: Remembered | None, layout: Layout) -> None:
-        self._remembered = remembered
+        self._remembered = remembered and _renumbered(remembered, layout)
         self._layout = layout
-        self._held = list(remembered.waiting) if remembered else []
+        self._held = list(self._remembered.waiting) if self._remembered else []
 
     @property
     def remembers(self) -> bool:
@@ -114,3 +115,29 @@ class Restart:
         series = Series(entity, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
         series.total = self._layout.total(values)
         return Readings(self._layout, [series], [mono_ns], unix_ns - mono_ns, [values])
+
+
+def _renumbered(remembered: Remembered, layout: Layout) -> Remembered:
+    """As ``layout`` numbers counters and values; what that does not have is left out."""
+    there, wanted = remembered.names, layout.names
+    counters = [there.counters.index(name) if name in there.counters else -1 for name in wanted.counters]
+    values = [there.values.index(name) if name in there.values else -1 for name in wanted.values]
+
+    def remnant(of: Remnant) -> Remnant:
+        return of._replace(bases=Bases.of([of.bases.base(number) for number in counters]))
+
+    def row(of: Row) -> Row:
+        found = (None if place < 0 else of[place] for place in values)
+        return tuple(
+            value if value is None or isinstance(value, float) == column.is_double else None
+            for value, column in zip(found, layout.columns, strict=True)
+        )
+
+    return replace(
+        remembered,
+        cgroups={key: of and remnant(of) for key, of in remembered.cgroups.items()},
+        waiting=tuple(
+            waits._replace(remnant=remnant(waits.remnant), values=row(waits.values)) for waits in remembered.waiting
+        ),
+        names=wanted,
+    )

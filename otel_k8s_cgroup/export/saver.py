@@ -11,7 +11,6 @@ from otel_k8s_cgroup.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_k8s_cgroup.export.layout import Names
     from otel_k8s_cgroup.export.state import Remembered
     from otel_k8s_cgroup.export.state_file import StateFile
 
@@ -39,18 +38,17 @@ class StateSaver:
         self._saved = 0
         self._late = False
         self._closing = False
-        self._names: Names | None = None
         self._snapshot: Callable[[], Remembered | None] = lambda: None
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="state-saver", daemon=True)
 
-    def load(self, names: Names, snapshot: Callable[[], Remembered | None]) -> Remembered | None:
+    def load(self, snapshot: Callable[[], Remembered | None]) -> Remembered | None:
         """What the file holds; None also where it does not come in time. From here on ``snapshot`` is what is saved.
 
         Raises:
             SettingsError: the path holds something that is not ours.
         """
-        self._names, self._snapshot = names, snapshot
+        self._snapshot = snapshot
         self._thread.start()
         with self._changed:
             if not self._changed.wait_for(lambda: self._loaded, self._load_seconds):
@@ -98,11 +96,9 @@ class StateSaver:
         return self._changed.wait_for(lambda: self._saved >= wanted, seconds)
 
     def _run(self) -> None:
-        if self._names is None:
-            return
         found: Remembered | SettingsError | None = None
         try:
-            found = self._file.load(self._names)
+            found = self._file.load()
         except SettingsError as error:
             found = error
         with self._changed:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
+from otel_k8s_cgroup.export.layout import Names
 from otel_k8s_cgroup.export.ledger import Base, Bases
 from otel_k8s_cgroup.model import INT64_MAX, Attributes, CgroupRoot, Description, EntityKind, Pod
 
 if TYPE_CHECKING:
-    from otel_k8s_cgroup.export.layout import Names
     from otel_k8s_cgroup.metrics import Row
 
 FORMAT = "otel-k8s-cgroup state"
@@ -68,6 +68,9 @@ class Waiting(NamedTuple):
     values: Row
 
 
+NO_NAMES = Names((), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What the file holds."""
@@ -85,6 +88,8 @@ class Remembered:
     """The oldest first."""
     kinds: frozenset[EntityKind] = frozenset({EntityKind.POD})
     """As ``Look.kinds``."""
+    names: Names = NO_NAMES
+    """Of the counters that the bases are of, and of what waits."""
 
 
 class NotOursError(ValueError):
@@ -168,8 +173,9 @@ def is_ours(content: bytes) -> bool:
     return content.startswith(_FORMAT_HEAD) or _FORMAT_HEAD.startswith(content.rstrip(b"\0"))
 
 
-def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes:
+def encode_state(remembered: Remembered, *, boot_id: str) -> bytes:
     """The file's content."""
+    names = remembered.names
     counters = len(names.counters)
 
     def remnant(of: Remnant) -> _Remnant:
@@ -205,8 +211,8 @@ def encode_state(remembered: Remembered, names: Names, *, boot_id: str) -> bytes
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> Remembered:
-    """The reverse of ``encode_state``; a counter that the file does not have has no base. Version 2 is read as well.
+def parse_state(content: bytes, *, boot_id: str, now_ns: int) -> Remembered:
+    """The reverse of ``encode_state``. Version 2 is read as well.
 
     Raises:
         NotOursError: the content is no state file's.
@@ -227,27 +233,27 @@ def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> R
         raise ValueError(f"it is not as it should be: {error}") from None
     if file.mono_ns > now_ns:
         raise ValueError("it is of a time that has not come yet")
-    places = _places(file.counters, names.counters)
 
     def remnant(of: _Remnant) -> Remnant:
-        each = [_base(of.bases, place, now_ns) for place in places]
+        each = [_base(base, now_ns) for base in of.bases[: len(file.counters)]]
         pod = None if of.pod is None else Pod(*msgspec.structs.astuple(of.pod))
         return Remnant(of.path, of.inode, Bases.of(each), pod)
 
     if isinstance(file, _File2):
         cgroups = {key: None if of is None else remnant(of) for key, of in file.pods.items()}
         # It does not tell of which root it is: only a cgroup of the same path and inode is surely known.
-        return Remembered(file.mono_ns, file.unix_ns, cgroups, unlisted=("",))
-    value_places = _places(file.values, names.values)
+        names = Names(tuple(file.counters), ())
+        return Remembered(file.mono_ns, file.unix_ns, cgroups, unlisted=("",), names=names)
     waiting = []
     for of in file.waiting:
         if of.mono_ns > now_ns:
             raise ValueError("what waits of it is of a time that has not come yet")
-        values = tuple(
-            _value(of.values, place, is_double) for place, is_double in zip(value_places, names.doubles, strict=True)
-        )
+        if len(of.values) != len(file.values) or not all(map(_is_sane, of.values)):
+            raise ValueError("a reading of it is not as it should be")
         description = Description(of.resource, of.points)
-        waiting.append(Waiting(of.key, of.kind, description, remnant(of.remnant), of.mono_ns, of.unix_ns, values))
+        waiting.append(
+            Waiting(of.key, of.kind, description, remnant(of.remnant), of.mono_ns, of.unix_ns, tuple(of.values))
+        )
     return Remembered(
         file.mono_ns,
         file.unix_ns,
@@ -256,6 +262,7 @@ def parse_state(content: bytes, names: Names, *, boot_id: str, now_ns: int) -> R
         tuple(file.unlisted),
         tuple(waiting),
         frozenset(file.kinds),
+        Names(tuple(file.counters), tuple(file.values)),
     )
 
 
@@ -279,12 +286,7 @@ def decoded(content: bytes) -> dict[str, object]:
     return state
 
 
-def _places(there: list[str], wanted: tuple[str, ...]) -> list[int | None]:
-    return [there.index(name) if name in there else None for name in wanted]
-
-
-def _base(bases: list[_Base | None], place: int | None, now_ns: int) -> Base | None:
-    base = bases[place] if place is not None and place < len(bases) else None
+def _base(base: _Base | None, now_ns: int) -> Base | None:
     if base is None:
         return None
     if base.mono_ns > now_ns:
@@ -292,8 +294,5 @@ def _base(bases: list[_Base | None], place: int | None, now_ns: int) -> Base | N
     return Base(*base)
 
 
-def _value(values: list[int | float | None], place: int | None, is_double: bool) -> int | float | None:
-    value = values[place] if place is not None and place < len(values) else None
-    if value is not None and (isinstance(value, float) != is_double or not math.isfinite(value)):
-        raise ValueError(f"a figure of it is {str(value)[:40]!r}")
-    return value
+def _is_sane(value: int | float | None) -> bool:
+    return value is None or isinstance(value, int) or math.isfinite(value)

@@ -27,7 +27,6 @@ from otel_k8s_cgroup.export.state import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_k8s_cgroup.export.layout import Names
 
 _log = logging.getLogger(__name__)
 
@@ -52,20 +51,18 @@ class StateFile:
         self.path = Path(path)
         self._boot_id_file = Path(boot_id_file)
         self._mono_clock = mono_clock
-        self._names: Names | None = None
         self._boot_id: str | None = None
         """None: the file is of no use, and is left alone."""
         self._lock: int | None = None
         self._trouble: str | None = None
         """Why it cannot be written now, as it was logged."""
 
-    def load(self, names: Names) -> Remembered | None:
-        """What the file holds of ``names``; None where it is of no use: then it is set aside as ``….bad``.
+    def load(self) -> Remembered | None:
+        """What the file holds; None where it is of no use: then it is set aside as ``….bad``.
 
         Raises:
             SettingsError: the path holds something that is not ours, which is never moved or replaced.
         """
-        self._names = names
         try:
             boot_id = self._boot_id_file.read_text().strip()
         except (OSError, ValueError) as error:
@@ -106,13 +103,13 @@ class StateFile:
 
         A file that cannot be replaced is marked as out of date, or removed: a restart must not go on from it.
         """
-        if self._boot_id is None or self._names is None:
+        if self._boot_id is None:
             return
         if (reason := self._take_lock()) is not None:
             self._fail(reason)
             return
         try:
-            self._replace(encode_state(remembered, self._names, boot_id=self._boot_id))
+            self._replace(encode_state(remembered, boot_id=self._boot_id))
         except OSError as error:
             reason = error.strerror or str(error)
             if error.filename and str(error.filename) != str(self.path):
@@ -148,8 +145,7 @@ class StateFile:
         content = self._read(MAX_BYTES + 1)
         if not content.strip(b"\0"):
             return None  # made by hand, or all that a loss of power has left
-        names = self._names
-        return names and parse_state(content, names, boot_id=boot_id, now_ns=self._mono_clock())
+        return parse_state(content, boot_id=boot_id, now_ns=self._mono_clock())
 
     def _take_lock(self) -> str | None:
         """None once the file is ours alone, else why not. The system lets go of it when the process ends."""

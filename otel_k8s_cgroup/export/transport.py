@@ -9,7 +9,6 @@ Source: https://opentelemetry.io/docs/specs/otlp/ (failures, throttling, partial
 
 from __future__ import annotations
 
-import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,25 +52,6 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Lets the connection go, for good and from any thread: a request that is under way ends as retryable."""
-
-
-def open_transport(target: OtlpTarget) -> Transport:
-    """The transport for the target's protocol.
-
-    Raises:
-        ExportRejected: a certificate or key cannot be used.
-    """
-    # Only what is used is imported: gRPC takes 8 MB and six threads.
-    if target.protocol == "grpc":
-        # Its C core writes lines of its own past our log: with the receiver's words as they are (a secret that it
-        # echoes), a thousand a second, and waiting where nobody reads standard error. What matters we say ourselves.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from otel_k8s_cgroup.export.grpc import GrpcTransport  # noqa: PLC0415
-
-        return GrpcTransport(target)
-    from otel_k8s_cgroup.export.http import HttpTransport  # noqa: PLC0415
-
-    return HttpTransport(target)
 
 
 def tls_of(target: OtlpTarget) -> ssl.SSLContext:

@@ -18,6 +18,7 @@ from .structs import (
     CONTAINER_SPEC,
     CONTAINER_STATUS,
     ITEMS,
+    RFC_3339,
     ContainerSpec,
     ContainerState,
     ContainerStatus,
@@ -118,6 +119,7 @@ def _container(kind: Kind, spec: ContainerSpec, status: ContainerStatus | None, 
         image_tags=(tag,) if tag else (),
         image_repo_digests=(digest,) if digest else (),
         ready=status.ready,
+        started_at=_time(status.state.running.started_at) if status.state and status.state.running else None,
         state=state,
         state_reason=_text(ending.reason) if ending else None,
         last_terminated_reason=_text(last.reason) if last else None,
@@ -142,6 +144,10 @@ def _state(state: ContainerState | None) -> tuple[Literal["waiting", "running", 
     if state.terminated is not None:
         return "terminated", state.terminated
     return ("waiting", state.waiting) if state.waiting is not None else (None, None)
+
+
+def _time(value: str | None) -> str | None:
+    return value if value and RFC_3339.fullmatch(value) else None
 
 
 def _text(value: str | None) -> str | None:

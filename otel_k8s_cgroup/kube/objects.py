@@ -27,6 +27,7 @@ from .structs import (
     POD_ANNOTATIONS,
     POD_EVENT,
     POD_LIST,
+    RFC_3339,
     STATUS,
     WITH_UID,
     WITH_VERSION,
@@ -47,7 +48,6 @@ _MAX_CONTINUE_CHARACTERS = 64 * 1024
 # An RFC 4122 uid, the 32 hex digits of a static pod, or what a manifest's author chose; it becomes a part of a path and
 # of a message, so it is nothing but a word.
 _UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 # https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase
 _FINISHED = (b'"Succeeded"', b'"Failed"')
 _IDENTITY_ALONE = PodReader()
@@ -137,7 +137,7 @@ def parse_pod(
         name=name,
         namespace=namespace,
         node=node,
-        start_time=started if started is not None and _RFC_3339.fullmatch(started) else None,
+        start_time=started if started is not None and RFC_3339.fullmatch(started) else None,
         cgroup_uid=config_hash or uid,
         config_hash=config_hash,
         finished=found.status is not None and bytes(found.status.phase) in _FINISHED,

@@ -11,6 +11,8 @@ from otel_k8s_cgroup.errors import MalformedObject
 
 T = TypeVar("T")
 
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
 # Go writes none; but JSON may hold half of a surrogate pair, which has no UTF-8. Group 1: any other escape.
 _LONE_SURROGATE = re.compile(
     rb"(\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89a-fA-F])))"
@@ -112,9 +114,13 @@ class Ending(_Object):
     container_id: str | None = msgspec.field(name="containerID", default=None)
 
 
+class Running(_Object):
+    started_at: str | None = msgspec.field(name="startedAt", default=None)
+
+
 class ContainerState(_Object):
     waiting: Ending | None = None
-    running: Ending | None = None
+    running: Running | None = None
     terminated: Ending | None = None
 
 

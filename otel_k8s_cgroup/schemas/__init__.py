@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from otel_k8s_cgroup.figures import figures_named
-from otel_k8s_cgroup.schemas import alumet, cadvisor
+from otel_k8s_cgroup.schemas import alumet, cadvisor, semconv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 ALUMET = alumet.DEFAULT
 """What is sent by default."""
 
-_METRICS: dict[Schema, tuple[Metric, ...]] = {"alumet": alumet.METRICS, "cadvisor": cadvisor.METRICS}
-_DEFAULTS: dict[Schema, tuple[Metric, ...]] = {"alumet": alumet.DEFAULT, "cadvisor": cadvisor.DEFAULT}
+_METRICS: dict[Schema, tuple[Metric, ...]] = {
+    "alumet": alumet.METRICS,
+    "semconv": semconv.METRICS,
+    "cadvisor": cadvisor.METRICS,
+}
+_DEFAULTS: dict[Schema, tuple[Metric, ...]] = {
+    "alumet": alumet.DEFAULT,
+    "semconv": semconv.DEFAULT,
+    "cadvisor": cadvisor.DEFAULT,
+}
 
 
 def select(

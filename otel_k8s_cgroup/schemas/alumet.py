@@ -50,8 +50,12 @@ _MEMORY: tuple[tuple[str, str, str], ...] = (
     ("cgroup_memory_file_writeback", "file_writeback_bytes", "Page cache that is being written"),
     ("cgroup_memory_shmem", "shmem_bytes", "Page cache of shared memory and tmpfs"),
     ("cgroup_memory_slab", "slab_bytes", "The kernel's data structures"),
-    ("cgroup_slab_reclaimable", "slab_reclaimable_bytes", "Of these, what can be reclaimed"),
-    ("cgroup_memory_slab_unreclaimable", "slab_unreclaimable_bytes", "Of these, what cannot be reclaimed"),
+    ("cgroup_slab_reclaimable", "slab_reclaimable_bytes", "The kernel's data structures that can be reclaimed"),
+    (
+        "cgroup_memory_slab_unreclaimable",
+        "slab_unreclaimable_bytes",
+        "The kernel's data structures that cannot be reclaimed",
+    ),
     ("cgroup_memory_sock", "sock_bytes", "Buffers of sockets"),
     ("cgroup_memory_kernel", "kernel_bytes", "All memory of the kernel for the cgroup"),
 )

@@ -4,7 +4,7 @@ The names are OTLP's: Prometheus' OTLP receiver appends a unit (``s`` is ``_seco
 braces is nothing) and, to what only grows, ``_total``, which makes cAdvisor's of them. Hence a metric whose name there
 has no unit has none here, and the one counter of cAdvisor's that does not end in ``_total`` is an up-down counter.
 
-The points' labels, those of ``identity.cadvisor_points`` beside those of the rows, are the kubelet's. Counters are
+The points' labels, those of ``cadvisor_labels`` beside those of the rows, are the kubelet's. Counters are
 cumulative, as Prometheus needs them.
 
 Where cAdvisor writes 0 for what there is none of (no limit) or what it cannot read, there is no point.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_k8s_cgroup.errors import SettingsError
-from otel_k8s_cgroup.export.layout import Names
+from otel_k8s_cgroup.export.layout import Layout, Names
 from otel_k8s_cgroup.export.ledger import Base, Bases
+from otel_k8s_cgroup.export.restart import Restart
 from otel_k8s_cgroup.export.state import (
     NotOursError,
     Remembered,
@@ -23,14 +25,15 @@ from otel_k8s_cgroup.export.state import (
     parse_state,
 )
 from otel_k8s_cgroup.export.state_file import StateFile
-from otel_k8s_cgroup.model import CgroupRoot, Description, EntityKind, Pod
+from otel_k8s_cgroup.metrics import Instrument, Metric, Point, columns_of
+from otel_k8s_cgroup.model import CgroupRoot, Description, EntityKind, Origin, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 COUNTERS = ("cpu total", "cpu system", "cpu user")
-NAMES = Names(COUNTERS, ("cpu total", "share", "memory"), (False, True, False))
+NAMES = Names(COUNTERS, ("cpu total", "share", "memory"))
 BOOT_ID = "11111111-2222-3333-4444-555555555555"
 INT64_MAX = 2**63 - 1
 
@@ -62,11 +65,12 @@ def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
         st.lists(texts, max_size=2).map(tuple),
         waiting,
         st.frozensets(st.sampled_from(EntityKind)),
+        st.just(NAMES),
     )
 
 
-def parsed(content: bytes, names: Names = NAMES, now_ns: int = INT64_MAX) -> Remembered:
-    return parse_state(content, names, boot_id=BOOT_ID, now_ns=now_ns)
+def parsed(content: bytes, now_ns: int = INT64_MAX) -> Remembered:
+    return parse_state(content, boot_id=BOOT_ID, now_ns=now_ns)
 
 
 def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
@@ -96,8 +100,9 @@ def tried(content: bytes, now_ns: int = INT64_MAX) -> Remembered | None:
     for waiting in found.waiting:
         assert 0 <= waiting.mono_ns <= now_ns
         assert 0 <= waiting.unix_ns <= INT64_MAX
-        for value, is_double in zip(waiting.values, NAMES.doubles, strict=True):
-            assert value is None or (isinstance(value, float) if is_double else 0 <= value <= INT64_MAX)
+        assert len(waiting.values) == len(found.names.values)
+        for value in waiting.values:
+            assert value is None or (math.isfinite(value) if isinstance(value, float) else 0 <= value <= INT64_MAX)
     return found
 
 
@@ -106,7 +111,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-contents = remembered().map(lambda state: encode_state(state, NAMES, boot_id=BOOT_ID))
+contents = remembered().map(lambda state: encode_state(state, boot_id=BOOT_ID))
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -146,21 +151,23 @@ any_content = st.binary(max_size=200) | any_json | mutated() | mutated() | with_
 @given(remembered())
 def test_what_is_remembered_is_read_back(state: Remembered) -> None:
     """To the nanosecond, whatever the pods' uids and paths are."""
-    assert parsed(encode_state(state, NAMES, boot_id=BOOT_ID)) == state
+    assert parsed(encode_state(state, boot_id=BOOT_ID)) == state
 
 
 @given(state=remembered(), wanted=st.lists(st.sampled_from([*COUNTERS, "new"]), unique=True))
 def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str]) -> None:
     """In another order, or fewer of them: each has its own bases; one that the file does not have has none."""
-    found = parsed(encode_state(state, NAMES, boot_id=BOOT_ID), Names(tuple(wanted), (), ()))
-    assert found.cgroups.keys() == state.cgroups.keys()
-    for uid, remnant in state.cgroups.items():
-        if remnant is None:
-            assert found.cgroups[uid] is None
+    metrics = [Metric(name, Instrument.COUNTER, "", "", (Point("cpu_usage_ns"),)) for name in wanted]
+    restart = Restart(parsed(encode_state(state, boot_id=BOOT_ID)), Layout(columns_of(metrics)))
+    for key, remnant in state.cgroups.items():
+        if remnant is not None and not remnant.bases.numbers:
             continue
-        bases = dict(zip(COUNTERS, remnant.bases.each(3), strict=True))
-        expected = remnant._replace(bases=Bases.of([bases.get(name) for name in wanted]))
-        assert found.cgroups[uid] == expected
+        if remnant is not None:
+            origin = Origin(False, 0, (), remnant.inode)
+            found = restart.bases(key, remnant.path, origin, 0, (0, 0))
+            bases = dict(zip(COUNTERS, remnant.bases.each(3), strict=True))
+            assert found.each(len(wanted)) == tuple(bases.get(name) for name in wanted)
+    assert restart.remembers
 
 
 @given(content=any_content, now_ns=st.just(INT64_MAX) | numbers)
@@ -176,8 +183,9 @@ def test_every_value_may_be_another_one() -> None:
     said = Description((("a", "b"), ("c", 1), ("d", ("e",))), {"alumet": (("f", "g"),)})
     wait = Waiting("u", EntityKind.POD, said, Remnant("/a", 9, bases, pod), 10, 11, (12, 1.5, None))
     good = encode_state(
-        Remembered(7, 8, {"a": Remnant("/a", 9, bases), "b": None}, CgroupRoot(1, 2, 2), ("/u/",), (wait,)),
-        NAMES,
+        Remembered(
+            7, 8, {"a": Remnant("/a", 9, bases), "b": None}, CgroupRoot(1, 2, 2), ("/u/",), (wait,), names=NAMES
+        ),
         boot_id=BOOT_ID,
     )
     number_of_places = len(list(places(json.loads(good))))
@@ -215,7 +223,7 @@ def test_what_is_not_whole_is_refused(cut: tuple[bytes, int]) -> None:
 def test_another_boot_or_version_is_refused(content: bytes) -> None:
     """Its clocks and counters are others."""
     with pytest.raises(ValueError, match="of another boot"):
-        parse_state(content, NAMES, boot_id=BOOT_ID.replace("1", "9"), now_ns=INT64_MAX)
+        parse_state(content, boot_id=BOOT_ID.replace("1", "9"), now_ns=INT64_MAX)
     with pytest.raises(ValueError, match="its version is '1', not 3"):
         parsed(content.replace(b'"version":3', b'"version":1', 1))
     with pytest.raises(ValueError, match="out of date"):
@@ -225,12 +233,12 @@ def test_another_boot_or_version_is_refused(content: bytes) -> None:
 @given(remembered())
 def test_version_2_is_read(state: Remembered) -> None:
     """It tells of no root: what it does not name may have been anywhere, and nothing waits."""
-    old = json.loads(encode_state(state, NAMES, boot_id=BOOT_ID)) | {"version": 2}
+    old = json.loads(encode_state(state, boot_id=BOOT_ID)) | {"version": 2}
     old["pods"] = old["cgroups"]
     for key in ("root", "unlisted", "values", "waiting", "cgroups", "kinds"):
         del old[key]
     assert parsed(json.dumps(old).encode()) == Remembered(
-        state.mono_ns, state.unix_ns, state.cgroups, root=None, unlisted=("",), waiting=()
+        state.mono_ns, state.unix_ns, state.cgroups, unlisted=("",), names=Names(COUNTERS, ())
     )
 
 
@@ -278,11 +286,11 @@ def test_any_file_is_used_set_aside_or_refused(
     try:
         if not is_ours and content.strip(b"\0"):
             with pytest.raises(SettingsError, match=r"state_file: found .*; allowed is a path where nothing is yet"):
-                file.load(NAMES)
+                file.load()
             assert path.read_bytes() == content
             assert not bad.exists()
             return
-        assert file.load(NAMES) == expected
+        assert file.load() == expected
         if expected is None and content.strip(b"\0"):
             assert bad.read_bytes() == content
             assert not path.exists()
@@ -291,7 +299,7 @@ def test_any_file_is_used_set_aside_or_refused(
         else:
             assert not caplog.records
         file.save(state)
-        assert file.load(NAMES) == state
+        assert file.load() == state
     finally:
         file.close()
 
@@ -304,7 +312,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
     before = path.stat()
     file = StateFile(str(path))
     with pytest.raises(SettingsError) as refused:
-        file.load(NAMES)
+        file.load()
     file.save(Remembered(1, 2, {}))
     assert list(tmp_path.iterdir()) == [path]
     assert (path.stat().st_ino, path.stat().st_mode) == (before.st_ino, before.st_mode)

@@ -16,7 +16,6 @@ from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.metrics import columns_of
 from otel_k8s_cgroup.model import Pod
 from otel_k8s_cgroup.schemas import ALUMET
 from tests.otlp import cpu_time, defects, points
@@ -105,7 +104,7 @@ class Node:
             file = StateFile(str(self._state_file), boot_id_file=boot_id_file, mono_clock=lambda: self.mono_ns)
             self._state = StateSaver(file, load_seconds=PATIENCE_SECONDS, save_seconds=PATIENCE_SECONDS)
         self.exporter = Exporter(
-            self.transport, columns_of(ALUMET), state=self._state, jitter=lambda: 1.0, **self._options
+            self.transport, Instruments(ALUMET).know, state=self._state, jitter=lambda: 1.0, **self._options
         )
         self.cgroups = NodeCgroups(str(self.root), open_files=OpenFiles(40), clock=lambda: self.mono_ns)
         self.agent = Agent(

@@ -64,6 +64,7 @@ def test_a_container() -> None:
         image_tags=("v1",),
         image_repo_digests=(f"registry:5000/team/app@{DIGEST}",),
         ready=True,
+        started_at="2026-01-02T03:04:05Z",
         state="running",
         state_reason=None,
         last_terminated_reason="OOMKilled",

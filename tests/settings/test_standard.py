@@ -56,8 +56,8 @@ def test_other_variables_are_nobodys_mistake(name: str, read: Read, caplog: pyte
         ("OTEL_METRICS_EXPORTER", "none", "found none, which has no effect: metrics go out as OTLP only"),
         (
             f"{PREFIX}METRICS_TEMPORALITY_PREFERENCE",
-            "Cumulative",
-            "found cumulative, which has no effect: schema alumet",
+            "deltas",
+            "found deltas, taken as cumulative; allowed: cumulative, delta, lowmemory",
         ),
     ],
 )

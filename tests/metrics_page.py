@@ -1,0 +1,109 @@
+"""docs/metrics.md, made of the tables of metrics and figures: ``python -m tests.metrics_page`` writes it anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from otel_k8s_cgroup.figures import DERIVED, FIGURES, UPTIME, Difference, Rate, Ratio, is_of_a_cgroup
+from otel_k8s_cgroup.metrics import ALL_KINDS, Instrument
+from otel_k8s_cgroup.model import EntityKind, Group
+from otel_k8s_cgroup.schemas import select
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from otel_k8s_cgroup.figures import Source
+    from otel_k8s_cgroup.metrics import Metric, Point
+
+PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+
+HEAD = """# Metrics
+
+Made of the program's own tables (`python -m tests.metrics_page`). A group is asked for with `metrics`, a schema with
+`schema`; without `metrics` those rows are sent that are marked **default**. What a kernel does not have is absent, and
+so is what has no limit.
+
+`{entity}` is `k8s.pod`, `container` or `k8s.node`.
+"""
+
+_TYPES = {
+    Instrument.COUNTER: "Sum, monotonic",
+    Instrument.UPDOWN: "Sum",
+    Instrument.GAUGE: "Gauge",
+}
+_FIGURES = {figure.name: figure for figure in FIGURES}
+_DERIVED = {derived.name: derived for derived in DERIVED}
+
+
+def page() -> str:
+    """The whole text."""
+    parts = [HEAD]
+    for schema in ("alumet", "semconv"):
+        parts.append(f"\n## Schema `{schema}`\n")
+        default = {metric.name for metric in select((schema,))}
+        for group in get_args(Group):
+            metrics = select((schema,), (group,))
+            if metrics:
+                parts.append(f"\n### `{group}`\n\n" + "\n".join(_rows(metrics, default)) + "\n")
+    return "".join(parts)
+
+
+def _rows(metrics: Iterable[Metric], default: set[str]) -> Iterator[str]:
+    yield "| metric | OTLP type | unit | meaning | cgroup v2 | cgroup v1 |"
+    yield "|---|---|---|---|---|---|"
+    for metric in metrics:
+        name = f"`{'{entity}.' if metric.of_entity else ''}{metric.name}`"
+        if metric.name in default:
+            name += " **default**"
+        number = "double" if metric.is_double or metric.scale is not None else "int"
+        temporality = ""
+        if metric.instrument is Instrument.COUNTER:
+            temporality = ", delta" if metric.is_delta else ", cumulative"
+        meaning = metric.description
+        if told_apart := _told_apart(metric):
+            meaning += f"; by {told_apart}"
+        if metric.kinds != ALL_KINDS:
+            meaning += f"; of {', '.join(kind.value for kind in EntityKind if kind in metric.kinds)}"
+        where = " | ".join(_where(metric.points, version) or "absent" for version in (2, 1))
+        yield f"| {name} | {_TYPES[metric.instrument]}{temporality}, {number} | `{metric.unit}` | {meaning} | {where} |"
+
+
+def _told_apart(metric: Metric) -> str:
+    values: dict[str, list[str]] = {}
+    for point in metric.points:
+        for key, value in point.attributes:
+            values.setdefault(key, []).append(value)
+    words = [f"`{key}` ({', '.join(dict.fromkeys(of))})" for key, of in values.items()]
+    return ", ".join([*words, *(f"`{attribute}`" for attribute, _ in metric.by)])
+
+
+def _where(points: Iterable[Point], version: int) -> str:
+    return ", ".join(dict.fromkeys(text for point in points if (text := _source(point.figure, version))))
+
+
+def _source(name: str, version: int) -> str:
+    if name == UPTIME:
+        return "time since the start that the API says"
+    if not is_of_a_cgroup(name):
+        return "the API"
+    match _DERIVED.get(name):
+        case Rate(counter=counter):
+            of = _source(counter, version)
+            return of and f"{of} by time"
+        case Difference(whole=one, part=other):
+            both = _source(one, version), _source(other, version)
+            return f"{both[0]} less {both[1]}" if all(both) else ""
+        case Ratio(dividend=one, divisor=other):
+            both = _source(one, version), _source(other, version)
+            return f"{both[0]} by {both[1]}" if all(both) else ""
+    figure = _FIGURES[name]
+    return " or ".join(dict.fromkeys(map(_written, figure.v2 if version == 2 else figure.v1)))
+
+
+def _written(source: Source) -> str:
+    return f"`{source.file}`" + (f": `{source.key}`" if source.key not in ("", "0", "1") else "")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

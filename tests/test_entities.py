@@ -1,0 +1,173 @@
+"""Containers and the levels of the node, by the whole exporter: each a Resource of its own, and nothing lost."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes.cgroup_tree import BURSTABLE, CgroupTree, Figures
+from tests.fakes.kube_api import KubeApi, pod
+from tests.fakes.otlp_receiver import OtlpReceiver
+from tests.otlp import defects, points
+from tests.programs import started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tests.otlp import Point
+
+WEB = "d75d892c-9bb2-4b9c-8ce2-7868eb91e661"
+FIRST, SECOND, SIDECAR, SANDBOX = (digit * 64 for digit in "abcd")
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver("http/protobuf") as server:
+        yield server
+
+
+class Node:
+    """One pod with containers in a tree of cgroup v2, whose figures are the sum of theirs."""
+
+    def __init__(self, root: Path) -> None:
+        self.tree = CgroupTree(root)
+        self.used: dict[str, int] = {}
+        self.pod_usec = 0
+        self.use(SANDBOX, 0)
+
+    def use(self, container: str, usec: int) -> None:
+        """It has used so much more; a new one is made in full before it is there."""
+        self.used[container] = self.used.get(container, 0) + usec
+        self.pod_usec += usec
+        self.tree.write(WEB, Figures(user_usec=self.pod_usec, anon=4096))
+        for directory, total in (
+            (self.tree.root / self.tree.path(WEB)[1:] / f"cri-containerd-{container}.scope", self.used[container]),
+            (self.tree.root / BURSTABLE, self.pod_usec),
+            (self.tree.root / "kubepods.slice", self.pod_usec),
+        ):
+            target = directory if directory.exists() else self.tree.root / f"new-{container[:4]}"
+            target.mkdir(exist_ok=True)
+            for name, text in (
+                ("cpu.stat", f"usage_usec {total}\nuser_usec {total}\nsystem_usec 0\n"),
+                ("memory.current", "4096\n"),
+                ("io.stat", f"8:0 rbytes={total} wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n"),
+            ):
+                with (target / name).open("r+" if (target / name).exists() else "w") as file:
+                    file.truncate(0)
+                    file.write(text)
+            if target != directory:
+                target.rename(directory)
+
+    def end(self, container: str) -> None:
+        directory = self.tree.root / self.tree.path(WEB)[1:] / f"cri-containerd-{container}.scope"
+        for file in directory.iterdir():
+            file.unlink()
+        directory.rmdir()
+        del self.used[container]
+
+
+def web(container: str, restarts: int) -> dict[str, Any]:
+    """The pod as the API has it, with its one container and a sidecar that the settings leave out."""
+    found = pod("web", uid=WEB, namespace="shop")
+    names = {"app": (container, restarts), "istio-proxy": (SIDECAR, 0)}
+    found["spec"]["containers"] = [{"name": name, "image": f"registry:5000/{name}:v1"} for name in names]
+    found["status"]["containerStatuses"] = [
+        {
+            "name": name,
+            "containerID": f"containerd://{container_id}",
+            "restartCount": count,
+            "ready": True,
+            "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}},
+        }
+        for name, (container_id, count) in names.items()
+    ]
+    return found
+
+
+def arguments(api: KubeApi, node: Node, receiver: OtlpReceiver, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "otel_k8s_cgroup", "run", "--k8s-node", "node-1", "--poll-interval", "50ms"),
+        *("--cgroup-root", str(node.tree.root), "--k8s-api-url", api.url, "--token-retrieval", "none"),
+        *("--otlp-endpoint", receiver.endpoint, "--otlp-protocol", "http/protobuf"),
+        *("--containers", "true", "--node-totals", "true", "--exclude-containers", "istio-*", "--metrics", "cpu,io"),
+        *more,
+    ]
+
+
+def of(received: Sequence[Point], name: str, **resource: object) -> list[Point]:
+    """The points of a metric whose Resource has these attributes, dots written as underscores."""
+    wanted = {key.replace("__", "."): value for key, value in resource.items()}
+    return [point for point in received if point.metric == name and wanted.items() <= point.resource.items()]
+
+
+def total(points_of: Sequence[Point]) -> float:
+    return sum(point.value for point in points_of if point.attributes.get("kind", "total") == "total")
+
+
+def test_a_container_that_restarts_is_a_new_series(tmp_path: Path, receiver: OtlpReceiver) -> None:
+    """Each is counted from zero, also over a restart of the exporter; pods, levels and devices go on being exact."""
+    node = Node(tmp_path / "cgroup")
+    node.use(FIRST, 1000)
+    node.use(SIDECAR, 5)
+    with KubeApi() as api:
+        api.add(web(FIRST, 0))
+        state = ("--state-file", str(tmp_path / "state"))
+        with started(arguments(api, node, receiver, *state)) as program:
+            receiver.wait_for(lambda messages: bool(of(points(messages), "cpu_percent", container__id=FIRST)))
+            node.use(FIRST, 700)
+            assert program.stop() == 0
+        before = points(receiver.messages)
+        assert total(of(before, "cpu_time_delta", container__id=FIRST)) == 700_000
+        node.use(FIRST, 300)
+        with started(arguments(api, node, receiver, *state)) as program:
+            receiver.wait_for(
+                lambda messages: total(of(points(messages), "cpu_time_delta", container__id=FIRST)) == 1_000_000
+            )
+            node.end(FIRST)
+            node.use(SECOND, 40)
+            api.add(web(SECOND, 1))
+            receiver.wait_for(
+                lambda messages: total(of(points(messages), "cpu_time_delta", container__id=SECOND)) == 40_000
+            )
+            node.use(SECOND, 2)
+            assert program.stop() == 0
+        received = points(receiver.messages)
+    assert defects(point for point in received if "k8s.node.name" in point.resource and point.pod) == []
+    assert total(of(received, "cpu_time_delta", container__id=SECOND)) == 42_000
+    assert total(of(received, "cgroup_io_rbytes", container__id=SECOND)) == 42
+    assert total(of(received, "cgroup_io_rbytes", container__id=FIRST)) == 1000
+    of_pod = [
+        point for point in of(received, "cpu_time_delta", k8s__pod__uid=WEB) if "container.id" not in point.resource
+    ]
+    assert total(of_pod) == 1_042_000
+    for path in (f"/{BURSTABLE}", "/kubepods.slice"):
+        assert total(of(received, "cpu_time_delta", cgroup__path=path)) == 1_042_000
+    assert {point.resource.get("container.id") for point in received} == {None, FIRST, SECOND}
+    (name,) = {point.resource["k8s.container.name"] for point in received if "container.id" in point.resource}
+    assert name == "app"
+    (second,) = {str(point.resource) for point in of(received, "cpu_percent", container__id=SECOND)}
+    assert "'k8s.container.restart_count': 1" in second
+    assert "'container.image.name': 'registry:5000/app'" in second
+
+
+def test_containers_that_are_asked_for_from_a_restart_on_begin_there(tmp_path: Path, receiver: OtlpReceiver) -> None:
+    """The process before did not look for them: what they had used is not sent as one delta."""
+    node = Node(tmp_path / "cgroup")
+    node.use(FIRST, 10**9)
+    with KubeApi() as api:
+        api.add(web(FIRST, 0))
+        state = ("--state-file", str(tmp_path / "state"))
+        without = ("--containers", "false", "--node-totals", "false")
+        with started(arguments(api, node, receiver, *state, *without)) as program:
+            receiver.wait_for(lambda messages: bool(of(points(messages), "cpu_percent", k8s__pod__uid=WEB)))
+            assert program.stop() == 0
+        with started(arguments(api, node, receiver, *state)) as program:
+            receiver.wait_for(lambda messages: bool(of(points(messages), "cpu_percent", container__id=FIRST)))
+            node.use(FIRST, 5)
+            assert program.stop() == 0
+    received = points(receiver.messages)
+    assert total(of(received, "cpu_time_delta", container__id=FIRST)) == 5000
+    assert total(of(received, "cpu_time_delta", cgroup__path="/kubepods.slice")) == 5000
