@@ -51,6 +51,7 @@ DOCUMENTED = {
     "container_spec_cpu_quota": (),
     "container_spec_cpu_shares": (),
     "container_spec_memory_limit_bytes": (),
+    "container_start_time_seconds": (),
     "container_threads": (),
     "container_threads_max": (),
 }

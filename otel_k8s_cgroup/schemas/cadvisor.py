@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_k8s_cgroup.figures import START
 from otel_k8s_cgroup.metrics import By, Instrument, Metric, Point
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ DEFAULT: tuple[Metric, ...] = (
     _seconds("cpu", "container_cpu_usage", "CPU time used", Point("cpu_usage_ns", (("cpu", "total"),))),
     _seconds("cpu", "container_cpu_user", "CPU time used in user mode", Point("cpu_user_ns")),
     _seconds("cpu", "container_cpu_system", "CPU time used in the kernel", Point("cpu_system_ns")),
+    Metric(
+        "container_start_time",
+        Instrument.GAUGE,
+        "s",
+        "When it began, by the API, since 1970",
+        (Point(START),),
+        "cpu",
+        "cadvisor",
+        scale=_SECONDS_OF_NS,
+    ),
     _gauge("memory", "container_memory_usage", "By", "memory_usage_bytes", "Memory"),
     _gauge(
         "memory",
