@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +102,26 @@ def test_cpu_and_memory_are_the_default() -> None:
     default = select(("cadvisor",))
     assert default == select(("cadvisor",), ("cpu", "memory")) != select(("cadvisor",), ("cpu",))
     assert {metric.group for metric in default} == {"cpu", "memory"}
+
+
+def test_the_readme_names_them_by_group() -> None:
+    """Its table has each metric in its group."""
+    text = (Path(__file__).parents[1] / "README.md").read_text().partition("## For cAdvisor users")[2]
+    rows = re.findall(r"^\| `(\w+)`(?: \(default\))? \| (.+) \|$", text.partition("\n## ")[0], re.MULTILINE)
+    named = {
+        group: set(re.findall(r"`(container_\w+)`", cells))
+        | {
+            f"container_pressure_{resource}_{verb}_seconds_total"
+            for resource in ("memory", "io")
+            for verb in ("waiting", "stalled")
+            if "and the same of `memory` and `io`" in cells
+        }
+        for group, cells in rows
+    }
+    found: dict[str, set[str]] = {}
+    for metric in cadvisor.METRICS:
+        found.setdefault(metric.group, set()).add(translated(metric))
+    assert named == found
 
 
 def test_it_is_cumulative_whatever_the_others_are() -> None:
