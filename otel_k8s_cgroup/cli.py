@@ -92,8 +92,10 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     _apply(settings, logs)
     from otel_k8s_cgroup import agent, snapshot, sources  # noqa: PLC0415
     from otel_k8s_cgroup.coverage import no_cgroups  # noqa: PLC0415
+    from otel_k8s_cgroup.schemas import ALUMET  # noqa: PLC0415
 
-    cgroups = sources.open_cgroups(settings)
+    metrics = dict.fromkeys((*ALUMET, *sources.metrics_of(settings)))
+    cgroups = sources.open_cgroups(settings, metrics)
     _ = cgroups.hierarchy  # a root that is none is said at once
     watcher = sources.watch_pods(settings, logs.redact.add_token)
     watcher.start()
@@ -121,7 +123,10 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
                 has += f" of pod_selector {settings.choice.pod_selector!r}"
             _log.error("nothing to show: node %r (k8s_node) has %s", settings.k8s_node, has)
         return 1
-    (snapshot.print_json if arguments.json else snapshot.print_table)(readings, sys.stdout)
+    if arguments.json:
+        snapshot.print_json(readings, metrics, sys.stdout)
+    else:
+        snapshot.print_table(readings, sys.stdout)
     return 0
 
 
@@ -248,7 +253,8 @@ def build_parser(command: str | None) -> _Parser:
     snapshot = commands.add_parser(
         "snapshot",
         help="one reading of every pod on this node",
-        description="Reads every pod on this node once (CPU % over one second) and prints it.",
+        description="Reads every pod on this node once (CPU % over one second), with --containers and --node-totals "
+        "those too, and prints it; --json has the --metrics that are asked for.",
     )
     snapshot.add_argument("--json", action="store_true", help="JSON instead of the table")
     snapshot.add_argument(

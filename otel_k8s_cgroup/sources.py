@@ -140,8 +140,8 @@ def device_name(device: str, directory: str = "/sys/dev/block") -> str | None:
         return None
 
 
-def open_cgroups(settings: RunSettings) -> NodeCgroups:
-    """The node's cgroups, read for what is sent, with as many open files as the system allows."""
+def open_cgroups(settings: RunSettings, metrics: Iterable[Metric] | None = None) -> NodeCgroups:
+    """The node's cgroups, read for ``metrics`` or else what is sent, with as many open files as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS refuses some values; then it stays at the soft limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -151,7 +151,9 @@ def open_cgroups(settings: RunSettings) -> NodeCgroups:
         settings.cgroup_root,
         open_files=OpenFiles(max(0, limit)),
         clock=time.monotonic_ns,
-        parts=parts_of(metrics_of(settings), dict(settings.intervals), settings.poll_interval),
+        parts=parts_of(
+            metrics_of(settings) if metrics is None else metrics, dict(settings.intervals), settings.poll_interval
+        ),
         containers=settings.containers,
         node_totals=settings.node_totals,
     )

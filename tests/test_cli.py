@@ -19,6 +19,7 @@ from otel_k8s_cgroup import __version__, snapshot
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.logs import OneLine
 from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.schemas import ALUMET
 from tests.fakes.faulty_otlp import FaultyServer
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.otlp import points
@@ -89,7 +90,7 @@ def test_help(arguments: list[str]) -> None:
         (["run", "--poll-interval", "5"], ["poll_interval", "'5'", "500ms"]),
         (["run", "--poll-interval", "1ms"], ["poll_interval", "10ms"]),
         (["run", "--config", "/nowhere.toml"], ["/nowhere.toml"]),
-        (["run", "--schema", "semconv"], ["schema", "semconv", "alumet"]),
+        (["run", "--schema", "both"], ["schema", "both", "alumet"]),
         (["run", "--k8s-api-url", "http://h:99999"], ["k8s_api_url", "http://h:99999", "a port from 1 to 65535"]),
         (["run", "--poll", "1s"], ["run: unknown flag --poll", "--poll-interval"]),
         (["run", "--poll=1s"], ["run: unknown flag --poll", "--poll-interval"]),
@@ -110,7 +111,7 @@ def test_help_shows_signs_as_they_are() -> None:
     """No percent sign is doubled, and what a setting allows is there."""
     assert "CPU % over one second" in cli("snapshot", "--help").stdout
     assert "%%" not in cli("run", "--help").stdout
-    assert "names and shape of the metrics: alumet" in " ".join(cli("run", "--help").stdout.split())
+    assert "names and shape of the metrics: one or a list of alumet" in " ".join(cli("run", "--help").stdout.split())
 
 
 def test_wrong_usage_is_exit_code_2() -> None:
@@ -277,9 +278,10 @@ def test_snapshot_json_has_the_metrics_names_as_keys(node: Path) -> None:
     readings = snapshot.read_twice(cgroups, [pod], errors.append, wait=wait, seconds=2.0)
     assert not errors
     out = io.StringIO()
-    snapshot.print_json(readings, out)
+    snapshot.print_json(readings, ALUMET, out)
     assert json.loads(out.getvalue()) == [
         {
+            "kind": "pod",
             "uid": UID,
             "name": "cart",
             "namespace": "shop",

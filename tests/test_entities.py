@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -171,3 +173,36 @@ def test_containers_that_are_asked_for_from_a_restart_on_begin_there(tmp_path: P
     received = points(receiver.messages)
     assert total(of(received, "cpu_time_delta", container__id=FIRST)) == 5000
     assert total(of(received, "cpu_time_delta", cgroup__path="/kubepods.slice")) == 5000
+
+
+def test_snapshot_shows_what_is_asked_for(tmp_path: Path) -> None:
+    """A pod's container below it, then the levels; JSON has the groups that are asked for, by what tells them apart."""
+    node = Node(tmp_path / "cgroup")
+    node.use(FIRST, 1000)
+    node.use(SIDECAR, 5)
+    with KubeApi() as api:
+        api.add(web(FIRST, 3))
+        argv = [
+            *(sys.executable, "-m", "otel_k8s_cgroup", "snapshot", "--k8s-node", "node-1", "--k8s-api-url", api.url),
+            *("--cgroup-root", str(node.tree.root), "--token-retrieval", "none", "--containers", "--node-totals"),
+            *("--exclude-containers", "istio-*"),
+        ]
+        table, as_json, plain = (
+            subprocess.run([*argv, *more], capture_output=True, text=True, check=True).stdout
+            for more in ((), ("--json", "--metrics", "io", "--schema", "alumet,semconv"), ("--metrics", "io"))
+        )
+    lines = [line.split() for line in table.splitlines()]
+    assert [line[:2] for line in lines[1:]] == [
+        ["shop", "web"],
+        ["app", "0.0"],
+        ["-", "/kubepods.slice"],
+        ["-", f"/{BURSTABLE}"],
+    ]
+    assert plain == table
+    found = {shot["cgroup_path"].rpartition("/")[2]: shot for shot in json.loads(as_json)}
+    container = found[f"cri-containerd-{FIRST}.scope"]
+    assert (container["kind"], container["container"], container["name"]) == ("container", "app", "web")
+    assert container["cgroup_io_rbytes"] == {"8:0": 1000}
+    assert container["container.disk.io"] == {"read 8:0": 1000, "write 8:0": 0}
+    assert container["resource"]["k8s.container.restart_count"] == 3
+    assert found["kubepods.slice"]["cpu_time"]["total"] == 1_005_000
