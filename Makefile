@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 
-.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl helm chart image build constraints clean
+.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl prometheus helm chart image build constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make kubectl ARGS="get pods -A"   kubectl in it'
 	@echo 'make image      the container image, with the engine that is there or without one (FLAGS=--help)'
 	@echo 'make build      the wheel and the source distribution, into dist/'
+	@echo 'make prometheus   builds Prometheus for the tests that need it (needs Go, about two minutes, once)'
 	@echo 'make helm       builds Helm for the tests of the chart (needs Go, about three minutes, once)'
 	@echo 'make chart      writes deploy/otel-k8s-cgroup.yaml anew, and what the chart has of the program (needs Helm)'
 	@echo 'make constraints  pins the newest versions (needs uv)'
@@ -91,6 +92,9 @@ $(OTELCOL): tests/collectors/otelcol-builder.yaml
 	GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS=-mod=mod $(GO) run \
 	    go.opentelemetry.io/collector/cmd/builder@$$(sed -n 's/.*otlpreceiver //p' $<) --config $<
 	@touch $@
+
+prometheus: | $(BIN)/python
+	@$(BIN)/python -m tests.collectors.prometheus
 
 helm: | $(BIN)/python
 	@$(BIN)/python -m deploy.helm

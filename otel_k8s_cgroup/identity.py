@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_k8s_cgroup.cadvisor_labels import cadvisor_points
 from otel_k8s_cgroup.figures import API_PREFIX, START
 from otel_k8s_cgroup.model import Description, Entity, EntityKind, container_key
 
@@ -63,7 +64,8 @@ class Describe:
         start_unix_ns = _unix_ns(pod.start_time)
 
         def describe() -> Description:
-            return Description(pod_resource(pod, path, self.shared), self._points(pod, path), start_unix_ns or 0)
+            points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
+            return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
         return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, _started(start_unix_ns))
 
@@ -75,6 +77,7 @@ class Describe:
         def describe() -> Description:
             resource = container_resource(pod, container, path, self.shared)
             points = self._points(pod, path, ("container", container.name))
+            points["cadvisor"] = cadvisor_points(self.node, path, pod, container)
             return Description(resource, points, start_unix_ns or 0)
 
         key = container_key(pod.cgroup_uid, container.id or "")
@@ -86,7 +89,8 @@ class Describe:
 
         def describe() -> Description:
             own = (("node", self.node), *((("qos_class", qos_class),) if qos_class else ()), *_consumer(path))
-            points = {"alumet": own} if self.with_points else {}
+            points: dict[str, Attributes] = {"alumet": own} if self.with_points else {}
+            points["cadvisor"] = cadvisor_points(self.node, path)
             return Description(node_resource(self.node, path, qos_class, self.shared), points)
 
         return Entity(path, kind, describe)

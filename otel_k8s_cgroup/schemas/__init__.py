@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from otel_k8s_cgroup.figures import figures_named
-from otel_k8s_cgroup.schemas import alumet, semconv
+from otel_k8s_cgroup.schemas import alumet, cadvisor, semconv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 ALUMET = alumet.DEFAULT
 """What is sent by default."""
 
-_METRICS: dict[Schema, tuple[Metric, ...]] = {"alumet": alumet.METRICS, "semconv": semconv.METRICS}
-_DEFAULTS: dict[Schema, tuple[Metric, ...]] = {"alumet": alumet.DEFAULT, "semconv": semconv.DEFAULT}
+_METRICS: dict[Schema, tuple[Metric, ...]] = {
+    "alumet": alumet.METRICS,
+    "semconv": semconv.METRICS,
+    "cadvisor": cadvisor.METRICS,
+}
+_DEFAULTS: dict[Schema, tuple[Metric, ...]] = {
+    "alumet": alumet.DEFAULT,
+    "semconv": semconv.DEFAULT,
+    "cadvisor": cadvisor.DEFAULT,
+}
 
 
 def select(
@@ -35,7 +43,7 @@ def select(
     Args:
         schemas: whose.
         groups: which; none: those that each schema sends by default.
-        are_deltas: whether counters are of delta temporality; Alumet's always are.
+        are_deltas: whether counters are of delta temporality; Alumet's always are, cAdvisor's never.
         cpu_percent_of: what Alumet's ``cpu_percent`` is 100 of.
         cpus: how many a node has.
     """
@@ -48,6 +56,8 @@ def select(
             if schema == "alumet":
                 of_node = metric.name == "cpu_percent" and cpu_percent_of == "node"
                 found.append(replace(metric, scale=1 / cpus) if of_node else metric)
+            elif schema == "cadvisor":
+                found.append(metric)
             else:
                 found.append(replace(metric, is_delta=are_deltas))
     return tuple(found)

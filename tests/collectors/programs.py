@@ -42,7 +42,7 @@ def collector(name: Name, directory: Path, forward_to: str, *, address: str = "1
     """Runs it, with its files in ``directory``, until the end: all it takes at ``address``, of this machine's, goes to
     ``forward_to`` (gRPC) unchanged.
     """
-    grpc, http = (f"{address}:{port}" for port in _free_ports(2))
+    grpc, http = (f"{address}:{port}" for port in free_ports(2))
     listening = Listening(f"http://{grpc}", f"http://{http}")
     binary = _binary(name)
     assert binary is not None
@@ -88,7 +88,8 @@ def _otelcol_config(grpc: str, http: str, forward_to: str) -> object:
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Of loopback, that nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))

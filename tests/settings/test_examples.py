@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_k8s_cgroup.model import TokenRetrieval
+from otel_k8s_cgroup.schemas import cadvisor, select
 from otel_k8s_cgroup.settings import Settings, load
 
 from .test_order import attribute
@@ -46,6 +47,15 @@ def test_in_a_cluster(tmp_path: Path) -> None:
     settings = load_example(EXAMPLES / "alumet-in-cluster.toml", tmp_path)
     assert (settings.k8s_node, settings.k8s_api_url) == ("node-1", "https://kubernetes.default.svc:443")
     assert (settings.token_retrieval, settings.k8s_ca_file) == (TokenRetrieval("file"), str(tmp_path / "ca.crt"))
+
+
+def test_cadvisors_names(tmp_path: Path) -> None:
+    """All that the schema has, of all that the kubelet has it of, to Prometheus' own path."""
+    settings = load_example(EXAMPLES / "cadvisor.toml", tmp_path).plain()
+    assert (settings.containers, settings.node_totals) == (True, True)
+    assert select(settings.schemas, settings.metrics) == cadvisor.METRICS
+    assert settings.otlp.protocol == "http/protobuf"
+    assert settings.otlp.endpoint == "http://prometheus.monitoring.svc:9090/api/v1/otlp/v1/metrics"
 
 
 def test_in_a_cluster_without_its_variable(refused: Refused) -> None:
