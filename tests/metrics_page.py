@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from otel_k8s_cgroup.figures import DERIVED, FIGURES, UPTIME, Difference, Rate, Ratio, is_of_a_cgroup
 from otel_k8s_cgroup.metrics import ALL_KINDS, Instrument
-from otel_k8s_cgroup.model import EntityKind, Group
+from otel_k8s_cgroup.model import EntityKind, Group, Schema
 from otel_k8s_cgroup.schemas import select
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _DERIVED = {derived.name: derived for derived in DERIVED}
 def page() -> str:
     """The whole text."""
     parts = [HEAD]
-    for schema in ("alumet", "semconv"):
+    for schema in get_args(Schema):
         parts.append(f"\n## Schema `{schema}`\n")
         default = {metric.name for metric in select((schema,))}
         for group in get_args(Group):

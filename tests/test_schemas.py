@@ -38,11 +38,20 @@ if TYPE_CHECKING:
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GROUPS: tuple[Group, ...] = get_args(Group)
-SCHEMAS: tuple[Schema, ...] = ("alumet", "semconv")
+SCHEMAS: tuple[Schema, ...] = get_args(Schema)
 MEMBER = ("device", "system.device", "page_size")
 """What tells the members of a figure apart."""
+MEMBERS = {"sda": "8:0", "/dev/sda": "8:0"}
 NOT_ITS_OWN = frozenset(
-    [*MEMBER, "device_name", *dict(point_attributes(Pod("u", "n", "ns", "node", None, "u"), "/")), "container"]
+    [
+        *MEMBER,
+        "device_name",
+        *dict(point_attributes(Pod("u", "n", "ns", "node", None, "u"), "/")),
+        "container",
+        "id",
+        "pod",
+        "image",
+    ]
 )
 """Attributes that a row does not have itself."""
 SECOND = 10**9
@@ -132,6 +141,7 @@ SAID = {
     "api_restart_count": 3,
     "api_ready": 1,
     "uptime_s": 3636.0,
+    "api_start_unix_ns": 1_799_996_400 * SECOND,
 }
 # Each made of two others, after all that it is made of itself.
 DERIVED: tuple[tuple[str, str, str, Callable[[Any, Any], Any]], ...] = (
@@ -174,7 +184,14 @@ def test_each_point_is_its_figure(fixture: str, schema: Schema, tmp_path: Path) 
         (
             point.metric,
             tuple((key, value) for key, value in point.attributes.items() if key not in NOT_ITS_OWN),
-            next(({"sda": "8:0"}.get(value, value) for key, value in point.attributes.items() if key in MEMBER), None),
+            next(
+                (
+                    {"sda": "8:0", "/dev/sda": "8:0"}.get(value, value)
+                    for key, value in point.attributes.items()
+                    if key in MEMBER
+                ),
+                None,
+            ),
             pytest.approx(point.value),
         )
         for point in of_container(sent(fixture, metrics, tmp_path))
@@ -233,11 +250,12 @@ def test_no_two_rows_are_one_point() -> None:
 
 
 def test_temporality_and_the_nodes_percentage_are_as_asked() -> None:
-    """Alumet's counters are deltas whatever is asked; others' are cumulative unless deltas are asked."""
+    """Alumet's counters are deltas whatever is asked, cAdvisor's never; the conventions' where deltas are asked."""
     for are_deltas in (False, True):
         for metric in select(SCHEMAS, GROUPS, are_deltas=are_deltas):
             if metric.instrument is Instrument.COUNTER:
-                assert metric.is_delta == (are_deltas or metric.schema == "alumet")
+                asked = {"alumet": True, "semconv": are_deltas, "cadvisor": False}
+                assert metric.is_delta == asked[metric.schema]
     (of_node,) = (m for m in select(("alumet",), cpu_percent_of="node", cpus=4) if m.name == "cpu_percent")
     assert of_node.scale == 0.25
     assert replace(of_node, scale=None) in select(("alumet",))
