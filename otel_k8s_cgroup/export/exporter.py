@@ -13,6 +13,7 @@ from otel_k8s_cgroup.export.queue import ReadingQueue
 from otel_k8s_cgroup.export.restart import Restart
 from otel_k8s_cgroup.export.series import Readings, Series
 from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -229,7 +230,7 @@ class Exporter:
         if self._seen is not None:
             _log.info(
                 "%d pods, %d cgroups, v%d; %d points accepted by %s",
-                len(self._series),
+                sum(series.entity.kind is EntityKind.POD for series in self._series.values()),
                 len(self._seen.cgroups),
                 self._seen.look.root.version,
                 self.stats.points_sent,
