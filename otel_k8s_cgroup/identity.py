@@ -149,6 +149,7 @@ def container_resource(pod: Pod, container: Container, path: str, shared: Sequen
     own = (
         ("k8s.container.name", container.name),
         ("k8s.container.restart_count", container.restart_count),
+        ("k8s.container.status.last_terminated_reason", container.last_terminated_reason),
         ("container.id", container.id),
         ("container.runtime.name", container.runtime),
         ("container.image.name", container.image_name),

@@ -82,6 +82,7 @@ def web(container: str, restarts: int) -> dict[str, Any]:
             "containerID": f"containerd://{container_id}",
             "restartCount": count,
             "ready": True,
+            "lastState": {"terminated": {"reason": "OOMKilled"}} if count else {},
             "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}},
         }
         for name, (container_id, count) in names.items()
@@ -153,6 +154,7 @@ def test_a_container_that_restarts_is_a_new_series(tmp_path: Path, receiver: Otl
     (second,) = {str(point.resource) for point in of(received, "cpu_percent", container__id=SECOND)}
     assert "'k8s.container.restart_count': 1" in second
     assert "'container.image.name': 'registry:5000/app'" in second
+    assert "'k8s.container.status.last_terminated_reason': 'OOMKilled'" in second
 
 
 def test_containers_that_are_asked_for_from_a_restart_on_begin_there(tmp_path: Path, receiver: OtlpReceiver) -> None:
