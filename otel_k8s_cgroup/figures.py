@@ -328,6 +328,7 @@ DERIVED: tuple[Rate | Difference | Ratio, ...] = (
     Difference("memory_available_bytes", "memory_max_bytes", "memory_working_set_bytes"),
     Ratio("cpu_limit_cores", "cpu_quota_us", "cpu_period_us"),
     Ratio("cpu_limit_utilization", "cpu_usage_cores", "cpu_limit_cores"),
+    Ratio("cpu_request_utilization", "cpu_usage_cores", "api_cpu_request_cores"),
 )
 """Made of figures, a column at a time. A core used fully is 100 %."""
 
@@ -354,7 +355,7 @@ def figures_named(names: Iterable[str]) -> tuple[Figure, ...]:
     wanted: set[str] = set()
     derived = {each.name: each for each in DERIVED}
     known = {figure.name for figure in FIGURES}
-    todo = [name for name in names if is_of_a_cgroup(name)]
+    todo = list(names)
     while todo:
         name = todo.pop()
         match derived.get(name):
@@ -364,6 +365,8 @@ def figures_named(names: Iterable[str]) -> tuple[Figure, ...]:
                 todo += one, other
             case None if name in known:
                 wanted.add(name)
+            case None if not is_of_a_cgroup(name):
+                pass
             case None:
                 raise KeyError(name)
     return tuple(figure for figure in FIGURES if figure.name in wanted)

@@ -155,6 +155,7 @@ DERIVED: tuple[tuple[str, str, str, Callable[[Any, Any], Any]], ...] = (
     ),
     ("cpu_usage_cores", "cpu_usage_ns", "cpu_usage_ns", lambda one, _: one / (31 * SECOND)),
     ("cpu_limit_utilization", "cpu_usage_cores", "cpu_limit_cores", operator.truediv),
+    ("cpu_request_utilization", "cpu_usage_cores", "api_cpu_request_cores", operator.truediv),
 )
 
 

@@ -104,6 +104,7 @@ _LIMITS: tuple[Metric, ...] = (
     _of_container("memory.limit.current", "By", "Limit of memory, as the cgroup enforces it", "memory_max_bytes"),
     _of_container("memory.request.desired", "By", "Request of memory, of the API", "api_memory_request_bytes"),
     _of_container("cpu.limit.utilization", "1", "Share of the limit used", "cpu_limit_utilization", is_gauge=True),
+    _of_container("cpu.request.utilization", "1", "CPU used by request", "cpu_request_utilization", is_gauge=True),
     _of_container("restart.count", "{restart}", "Restarts", "api_restart_count"),
     _of_container("ready", "{container}", "1 where it is ready, else 0", "api_ready"),
 )
