@@ -19,7 +19,7 @@ from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.model import EntityKind, LeftOut
-from otel_k8s_cgroup.sources import LISTED_BY, device_name, metrics_of, open_cgroups, watch_pods
+from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
@@ -368,7 +368,10 @@ def run(
         exporter=exporter,
         instruments=instruments,
         describe=Describe(
-            settings.k8s_node, shared_attributes(settings.resource_attributes), settings.point_attributes
+            settings.k8s_node,
+            shared_attributes(settings.resource_attributes),
+            settings.point_attributes,
+            boot_unix_ns(),
         ),
         source=LISTED_BY[settings.pod_source.method],
         # A file has what it has.

@@ -57,6 +57,8 @@ class Describe:
     """As ``shared_attributes`` gives them."""
     with_points: bool = True
     """Whether each point of Alumet's schema says again who it is of."""
+    boot_unix_ns: int = 0
+    """When the node booted: its counters are since then. 0 where that is not known."""
 
     def pod(self, pod: Pod, path: str) -> Entity:
         """``path`` is of its cgroup."""
@@ -91,9 +93,10 @@ class Describe:
             own = (("node", self.node), *((("qos_class", qos_class),) if qos_class else ()), *_consumer(path))
             points: dict[str, Attributes] = {"alumet": own} if self.with_points else {}
             points["cadvisor"] = cadvisor_points(self.node, path)
-            return Description(node_resource(self.node, path, qos_class, self.shared), points)
+            return Description(node_resource(self.node, path, qos_class, self.shared), points, self.boot_unix_ns)
 
-        return Entity(path, kind, describe)
+        said = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
+        return Entity(path, kind, describe, said=said)
 
     def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
         return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}

@@ -132,6 +132,19 @@ def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:
     )
 
 
+def boot_unix_ns(stat_file: str = "/proc/stat") -> int:
+    """When the kernel booted, to the second; 0 where it does not say.
+
+    Source: https://docs.kernel.org/filesystems/proc.html (1.7 Miscellaneous kernel statistics in /proc/stat)
+    """
+    with suppress(OSError, ValueError), Path(stat_file).open() as file:
+        for line in file:
+            key, _, value = line.partition(" ")
+            if key == "btime":
+                return int(value) * 10**9
+    return 0
+
+
 def device_name(device: str, directory: str = "/sys/dev/block") -> str | None:
     """The name of the block device ``major:minor``, such as ``sda``; None where there is none."""
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from otel_k8s_cgroup.sources import boot_unix_ns
 from tests.fakes.cgroup_tree import BURSTABLE, CgroupTree, Figures
 from tests.fakes.kube_api import KubeApi, pod
 from tests.fakes.otlp_receiver import OtlpReceiver
@@ -175,6 +176,38 @@ def test_containers_that_are_asked_for_from_a_restart_on_begin_there(tmp_path: P
     received = points(receiver.messages)
     assert total(of(received, "cpu_time_delta", container__id=FIRST)) == 5000
     assert total(of(received, "cpu_time_delta", cgroup__path="/kubepods.slice")) == 5000
+
+
+def test_a_cumulative_counter_of_a_cgroup_that_is_made_anew_starts_anew(tmp_path: Path, receiver: OtlpReceiver) -> None:
+    """A static pod's: the API's start of it stays, and the smaller value has a later one. A node's is the boot's."""
+    tree = CgroupTree(tmp_path / "cgroup")
+    tree.write(WEB, Figures(user_usec=5000))
+    (tree.root / "kubepods.slice/cpu.stat").write_text("usage_usec 7\nuser_usec 7\nsystem_usec 0\n")
+    with KubeApi() as api:
+        api.add(pod("web", uid=WEB))
+        argv = [
+            *(sys.executable, "-m", "otel_k8s_cgroup", "run", "--k8s-node", "node-1", "--poll-interval", "50ms"),
+            *("--cgroup-root", str(tree.root), "--k8s-api-url", api.url, "--token-retrieval", "none"),
+            *("--otlp-endpoint", receiver.endpoint, "--otlp-protocol", "http/protobuf"),
+            *("--schema", "semconv", "--node-totals"),
+        ]
+        with started(argv) as program:
+            receiver.wait_for(lambda messages: bool(of(points(messages), "k8s.pod.cpu.usage")))
+            tree.remove(WEB)
+            seen = len(receiver.messages)
+            receiver.wait_for(lambda messages: len(messages) > seen + 2)
+            tree.write(WEB, Figures(user_usec=3000))
+            receiver.wait_for(lambda messages: of(points(messages), "k8s.pod.cpu.time")[-1].value == 0.003)
+            assert program.stop() == 0
+    received = points(receiver.messages)
+    times = of(received, "k8s.pod.cpu.time")
+    starts = {point.value: point.start_ns for point in times}
+    assert starts.keys() == {0.005, 0.003}
+    assert starts[0.005] == 1_767_323_045 * 10**9  # 2026-01-02T03:04:05Z
+    assert max(point.time_ns for point in times if point.value == 0.005) <= starts[0.003]
+    assert {point.start_ns for point in of(received, "k8s.node.cpu.time")} == {boot_unix_ns()}
+    (uptime, *_) = of(received, "k8s.node.uptime")
+    assert uptime.value == pytest.approx((uptime.time_ns - boot_unix_ns()) / 1e9)
 
 
 def test_snapshot_shows_what_is_asked_for(tmp_path: Path) -> None:

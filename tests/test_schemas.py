@@ -111,7 +111,7 @@ def sent(fixture: str, metrics: Sequence[Metric], directory: Path) -> list[Point
         pods=lambda: (POD,),
         exporter=exporter,
         instruments=instruments,
-        describe=Describe("node-1"),
+        describe=Describe("node-1", boot_unix_ns=1_799_000_000 * SECOND),
         mono_clock=lambda: mono_ns,
         wall_clock=lambda: mono_ns + NOW_NS,
     )

@@ -41,13 +41,15 @@ class Encoder:
 
     Args:
         entity: whose.
+        start_unix_ns: from when on its counters count, where its cgroup was made anew since the API's start of it.
         prefix: of each metric's name, as ``suffix``.
     """
 
-    __slots__ = ("_prefix", "_shapes", "_suffix", "_template", "entity")
+    __slots__ = ("_prefix", "_shapes", "_start_unix_ns", "_suffix", "_template", "entity")
 
-    def __init__(self, entity: Entity, prefix: str = "", suffix: str = "") -> None:
+    def __init__(self, entity: Entity, prefix: str = "", suffix: str = "", start_unix_ns: int = 0) -> None:
         self.entity = entity
+        self._start_unix_ns = start_unix_ns
         self._prefix = prefix
         self._suffix = suffix
         self._shapes: list[Shape] = []
@@ -98,7 +100,7 @@ class Encoder:
                 if place in delta_of:
                     gaps.append(_gap(point, "start_time_unix_nano", "Q", delta_of[place] + deltas))
                 elif metric.instrument is Instrument.COUNTER:
-                    point.start_time_unix_nano = description.start_unix_ns
+                    point.start_time_unix_nano = max(description.start_unix_ns, self._start_unix_ns)
                 value = ("as_double", "d") if column.is_double or metric.scale is not None else ("as_int", "q")
                 gaps.append(_gap(point, *value, delta_of.get(place, at + 1 + place), metric.scale))
             at += 1 + layout.width + 2 * deltas

@@ -255,7 +255,7 @@ class Exporter:
     def _encoder(self, series: Series) -> Encoder:
         entity, encoder = series.entity, series.encoder
         if encoder is None or encoder.entity is not entity:
-            encoder = series.encoder = Encoder(entity, self._prefix, self._suffix)
+            encoder = series.encoder = Encoder(entity, self._prefix, self._suffix, series.start_unix_ns)
         return encoder
 
     def _begin(self, entity: Entity, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
@@ -263,10 +263,12 @@ class Exporter:
         not_before = (before.read[0], max(0, before.read[1])) if before else (0, 0)
         with self._lock:
             bases = self._restart.bases(key, path, origin, wall_offset_ns, not_before)
+            is_anew = before is not None or self._restart.is_another(key, path, origin)
             self._restart.begun(key, origin)
             if before is not None:
                 self._ended.append(before)
             series = self._series[key] = Series(entity, path, origin, bases)
+            series.start_unix_ns = bases.unix_ns if is_anew else 0
         return series
 
     def _save(self) -> None:

@@ -96,6 +96,11 @@ class Restart:
                 return remnant.bases
         return start(self._layout, origin, wall_offset_ns, not_before)
 
+    def is_another(self, key: str, path: str, origin: Origin) -> bool:
+        """Whether the cgroup was made anew since the process before this one."""
+        remnant = self._remembered and self._remembered.cgroups.get(key)
+        return bool(remnant and not origin.born and remnant.is_another(path, origin.inode or 0))
+
     def begun(self, key: str, origin: Origin) -> None:
         """From here on this process's own series knows better."""
         if self._remembered and not origin.born:

@@ -42,6 +42,7 @@ class Series:
         "path",
         "read",
         "shape",
+        "start_unix_ns",
         "total",
         "waiting",
     )
@@ -57,6 +58,8 @@ class Series:
         """The first counter of the last reading that was dropped, until a later one is delivered."""
         self.read = origin.mono_ns, 0
         """When it was read last: on the monotonic clock, and since 1970; ns."""
+        self.start_unix_ns = 0
+        """When its cgroup was made anew, where it was."""
         self.waiting = 0
         """Readings in the queue or in a request."""
         self.newest: Readings | None = None
