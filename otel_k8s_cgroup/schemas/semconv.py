@@ -140,6 +140,8 @@ def _of_cgroup(metric: Metric) -> Metric:
     is_amount = metric.instrument is Instrument.GAUGE and metric.unit not in ("%", "1") and "peak" not in words
     return replace(
         metric,
+        # A container's bytes are container.disk.io.
+        kinds=_OTHERS if metric.name in ("cgroup_io_rbytes", "cgroup_io_wbytes") else metric.kinds,
         name="cgroup." + (words if words.startswith("nr_") else words.replace("_", ".", 1)),
         schema="semconv",
         of_entity=True,
