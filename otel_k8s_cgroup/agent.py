@@ -172,6 +172,7 @@ class Agent:
         for uid, (pod, reading, row) in last.items():
             if uid in left_out:
                 continue
+            row += (None,) * (len(collected.columns) - len(row))  # noqa: PLW2901 devices that were found since
             if uid not in self._running:
                 # It has ended before its start time was known: that is left out.
                 entity = self._entities.of_pod(self.known.by_cgroup_uid.get(uid, pod), reading.path)
@@ -231,8 +232,8 @@ class Agent:
             hides_others=self._left_out().hides_others,
             containers_without_cgroup=self._entities.running_containers - found.keys(),
         )
-        levels = {reading.key for reading in readings if reading.kind in _LEVELS}
-        self._exporter.forget_all_but(self._entities.keys | self.known.set_aside.keys() | levels)
+        # While its cgroup is there, what was delivered of it may be needed: who is left out may be taken in again.
+        self._exporter.forget_all_but(self._entities.keys | self.known.set_aside.keys() | found.keys())
         return readings
 
     def _log_changes(self, measured: set[str]) -> None:

@@ -48,7 +48,7 @@ class Entities:
                 listed[key] = pods[pod.cgroup_uid], container
         self._pods, self._containers = pods, listed
         self._known = {
-            key: known for key, known in self._known.items() if key in pods or key in listed or key[0] == "/"
+            key: known for key, known in self._known.items() if key in pods or key in listed or key in running
         }
 
     @property

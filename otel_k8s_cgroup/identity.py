@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.cadvisor_labels import cadvisor_points
 from otel_k8s_cgroup.figures import API_PREFIX, START
-from otel_k8s_cgroup.model import Description, Entity, EntityKind, container_key
+from otel_k8s_cgroup.model import INT64_MAX, Description, Entity, EntityKind, container_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,7 +130,7 @@ def _unix_ns(time: str | None) -> int | None:
         seconds = None if time is None else datetime.fromisoformat(time).timestamp()
     except (ValueError, OverflowError):  # the 30th of February, the year 0
         return None
-    return None if seconds is None or seconds < 0 else int(seconds) * 10**9
+    return None if seconds is None or not 0 <= seconds * 1e9 < INT64_MAX else int(seconds) * 10**9
 
 
 # --- Resources ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ tests/test_sdk_facts.py tells what has changed.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.metrics import Metric, Point
     from otel_k8s_cgroup.model import Reading
     from otel_k8s_cgroup.table import Values
+
+_log = logging.getLogger(__name__)
 
 SCOPE_NAME = "otel_k8s_cgroup"
 
@@ -117,6 +120,8 @@ class Instruments:
         self._members: dict[tuple[Metric, Point], dict[str, None]] = {
             (metric, point): {} for metric in metrics if metric.by for point in metric.points
         }
+        self._is_full = False
+        """Whether a member was refused, and that was logged."""
         self._table = Table(())
         self._reader = ManualReader()
         # No exemplars, no detected resource: the entities' Resources are put on when the rows are exported.
@@ -179,7 +184,7 @@ class Instruments:
                     values.append(column)
         if of_members:
             values += self._of_members(of_members)
-        return Rows(self.columns, list(zip(*values, strict=True)))
+        return Rows(self.columns, list(zip(*values, strict=True)) if values else [()] * len(readings))
 
     def know(self, labels: Sequence[str]) -> tuple[Column, ...]:
         """The columns, with those of the members that have such labels (``Column.label``): of a process before this."""
@@ -192,7 +197,19 @@ class Instruments:
 
     def _find(self, metric: Metric, point: Point, member: str) -> None:
         members = self._members[metric, point]
-        if member not in members and len(members) < _MOST_MEMBERS:
+        if member in members:
+            return
+        if len(members) >= _MOST_MEMBERS:
+            if not self._is_full:
+                self._is_full = True
+                _log.warning(
+                    "%s: no more than %d of %s are measured; %s and further ones are left out",
+                    metric.name,
+                    _MOST_MEMBERS,
+                    " and ".join(attribute for attribute, _ in metric.by),
+                    member,
+                )
+        else:
             members[member] = None
             attributes = (*point.attributes, *self._attributes(metric, member))
             self.columns = (*self.columns, Column(metric, point, member, attributes))

@@ -70,6 +70,8 @@ class _Sent(NamedTuple):
     group: Group
     after: Bases
     points: int
+    carried: dict[int, int | float]
+    """As ``Series.carried`` when it was made."""
 
 
 class Delivery:
@@ -187,15 +189,20 @@ class Delivery:
         series, parts = group
         after = series.delivered
         steps: list[Step] = []
+        carried = series.carried
         points = 0
         shape = series.shape
-        for readings, mono_ns, unix_ns, row in parts:
+        for number, (readings, mono_ns, unix_ns, row) in enumerate(parts):
+            if carried and number == 0:
+                row = tuple(  # noqa: PLW2901 what was dropped and not read again
+                    carried.get(place) if value is None else value for place, value in enumerate(row)
+                )
             if shape is None or shape.layout is not readings.layout or not shape.fits(row):
                 shape = series.shape = readings.layout.shape(row)
             each, after = step(after, series.origin, shape, (mono_ns, unix_ns), row)
             steps.append(each)
             points += each.shape.count
-        return self._encoder(series).encode(steps), _Sent(group, after, points)
+        return self._encoder(series).encode(steps), _Sent(group, after, points, carried)
 
     def _send_joined(self, body: bytes, *, last: bool) -> Receipt:
         own = self._own() if last else b""
@@ -264,7 +271,9 @@ class Delivery:
 
     def _settled(self, sent: _Sent) -> Group:
         """Called while the queue drops nothing."""
-        (series, parts), after, points = sent
+        (series, parts), after, points, carried = sent
+        if series.carried is carried and carried:
+            series.carried = {}
         if series.dropped is not None:
             self._stats.folded_ns += series.folded(after.first)
         series.delivered = after

@@ -230,7 +230,7 @@ class Exporter:
         if self._seen is not None:
             _log.info(
                 "%d pods, %d cgroups, v%d; %d points accepted by %s",
-                sum(series.entity.kind is EntityKind.POD for series in self._series.values()),
+                sum(series.entity.kind is EntityKind.POD for series in list(self._series.values())),
                 len(self._seen.cgroups),
                 self._seen.look.root.version,
                 self.stats.points_sent,
@@ -311,6 +311,8 @@ class Exporter:
         self.stats.points_dropped += len(row) - row.count(None)
         if (total := self._layout.total(row)) is not None:
             series.dropped = total
+        counters = {place: value for place in self._layout.counters if (value := (*row[place:], None)[0]) is not None}
+        series.carried = series.carried | counters
         if full and not self._full:
             self._full = True
             _log.warning(

@@ -26,7 +26,7 @@ class Layout:
     """The columns of a tick's rows.
 
     Args:
-        columns: as ``instruments`` has them; the first counter's is the CPU time that the statistics count.
+        columns: as ``instruments`` has them.
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -34,7 +34,8 @@ class Layout:
         self.width = len(columns)
         self.counters = tuple(number for number, column in enumerate(columns) if _has_deltas(column.metric))
         """The columns of which deltas are sent."""
-        self.first = self.counters[0] if self.counters else None
+        self.first = next((place for place in self.counters if columns[place].point.figure == "cpu_usage_ns"), None)
+        """The CPU time that the statistics count; None where it is not sent as deltas."""
         self.names = Names(
             tuple(columns[number].label for number in self.counters),
             tuple(column.label for column in columns),
@@ -50,7 +51,7 @@ class Layout:
         return shape
 
     def total(self, row: Row) -> int | None:
-        """The first counter; None where the row does not have it."""
+        """The CPU time; None where the row does not have it."""
         value = None if self.first is None else row[self.first]
         return value if isinstance(value, int) else None
 

@@ -55,7 +55,7 @@ class ReadingQueue:
             for series, row in zip(readings.series, readings.rows, strict=True):
                 series.waiting += 1
                 # One whose counter could not be read says nothing of what was used.
-                if series.newest is None or (first is not None and row[first] is not None):
+                if series.newest is None or first is None or row[first] is not None:
                     series.newest = readings
             self._append(readings)
             self._trim()

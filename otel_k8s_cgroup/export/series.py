@@ -33,6 +33,7 @@ class Series:
     """
 
     __slots__ = (
+        "carried",
         "delivered",
         "dropped",
         "encoder",
@@ -54,6 +55,8 @@ class Series:
         self.delivered = delivered
         self.total = delivered.first
         """The first counter as it was read last, whatever became of the reading."""
+        self.carried: dict[int, int | float] = {}
+        """Counters of readings that were dropped, by their columns: for a later one in which they were not due."""
         self.dropped: int | None = None
         """The first counter of the last reading that was dropped, until a later one is delivered."""
         self.read = origin.mono_ns, 0
@@ -149,6 +152,8 @@ class Readings:
         rows = self._rows  # another thread may pack them
         if rows is not None:
             return rows
+        if not self.layout.width:
+            return [()] * len(self.series)
         unpacked = struct.iter_unpack(self._format, self._numbers)
         return [tuple([None if value == _ABSENT else value for value in row]) for row in unpacked]
 
