@@ -52,7 +52,7 @@ def page() -> str:
 def _costs() -> Iterator[str]:
     """What each group takes, in schema ``alumet``."""
     yield "\n## What a group costs\n"
-    yield "Of each entity, in schema `alumet`. A file takes about 2.6 µs of CPU to read and parse (`make bench` measures it)."
+    yield "Of each entity, in schema `alumet`. A file takes about 2.6 µs of CPU to read and parse (`make bench`)."
     yield 'A file that several groups read is read once. "a device" and "a size": so many for each that is there.\n'
     yield "| group | points | files, cgroup v2 | files, cgroup v1 |"
     yield "|---|---:|---:|---:|"
