@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.figures import START
 from otel_k8s_cgroup.metrics import By, Instrument, Metric, Point
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Group
@@ -79,6 +80,8 @@ DEFAULT: tuple[Metric, ...] = (
         (Point(START),),
         "cpu",
         "cadvisor",
+        # That of a level would be when its cgroup was made, which nobody says.
+        kinds=frozenset({EntityKind.POD, EntityKind.CONTAINER}),
         scale=_SECONDS_OF_NS,
     ),
     _gauge("memory", "container_memory_usage", "By", "memory_usage_bytes", "Memory"),
