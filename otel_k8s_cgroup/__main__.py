@@ -11,7 +11,7 @@ def main() -> int:
     """Runs the command of the process's arguments and returns its exit code."""
     # Before all that takes a while to import: who ends a pod that has hardly begun must not wait for it.
     stop = StopSignals()
-    from otel_k8s_cgroup import cli  # noqa: PLC0415
+    from otel_k8s_cgroup import cli
 
     code = cli.main(stop=stop)
     if stop(0):

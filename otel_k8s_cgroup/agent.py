@@ -23,7 +23,7 @@ from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metric
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence, Set
 
     from otel_k8s_cgroup.cgroup import NodeCgroups
     from otel_k8s_cgroup.kube import PodWatcher
@@ -78,7 +78,7 @@ class ReadErrors:
             _log.info("the cgroup root is there again")
 
 
-NOTHING_SAID: Mapping[str, int | float] = MappingProxyType({})
+_NOTHING_SAID: Mapping[str, int | float] = MappingProxyType({})
 _LEVELS = frozenset([EntityKind.QOS, EntityKind.NODE])
 
 
@@ -147,7 +147,7 @@ class Agent:
         looked_ns, wall_offset_ns = self._clocks()
         readings = self._read(looked_ns, wall_offset_ns, is_last=is_last)
         whose = [*map(self._entities.of, readings)]
-        said = [entity.said if entity is not None else NOTHING_SAID for entity in whose]
+        said = [entity.said if entity is not None else _NOTHING_SAID for entity in whose]
         collected = self._instruments.collect(readings, said, wall_offset_ns)
         entities = [entity for entity in whose if entity is not None]
         if len(entities) < len(whose) or self._unnamed:
@@ -198,7 +198,7 @@ class Agent:
             tries.append((self._mono_clock() - before_ns, before_ns, offset_ns))
         return tries[-1][1], min(tries)[2]
 
-    def _wanted(self) -> set[str]:
+    def _wanted(self) -> Set[str]:
         return self._entities.keys | self.known.waiting.keys()
 
     def _read(self, looked_ns: int, wall_offset_ns: int, *, is_last: bool) -> list[Reading]:

@@ -40,7 +40,7 @@ class _UsageError(ExporterError):
 
 def _settings(arguments: argparse.Namespace) -> RunSettings:
     # Here, as in each command: `--version` and `--help` should not wait for pydantic, `demo` not for gRPC.
-    from otel_k8s_cgroup import settings  # noqa: PLC0415
+    from otel_k8s_cgroup import settings
 
     return settings.load(flags=settings.flags_from(arguments), environ=os.environ, config_file=arguments.config).plain()
 
@@ -64,13 +64,13 @@ def _run(argv: Sequence[str], stop: signals.StopSignals, logs: Logs) -> int:
     if settings.sdk_disabled:
         # Not the end of the process: a DaemonSet would start it again and again.
         _log.warning("OTEL_SDK_DISABLED is true: nothing is measured or sent until the exporter is started without it")
-        from otel_k8s_cgroup.health import serving  # noqa: PLC0415
+        from otel_k8s_cgroup.health import serving
 
         with serving(settings.health_listen, None):
             while not stop(_WAIT_SECONDS):
                 pass
         return 0
-    from otel_k8s_cgroup import agent  # noqa: PLC0415
+    from otel_k8s_cgroup import agent
 
     if not stop(0):
         agent.run(settings, stop, hide_token=logs.redact.add_token, dropped_log_lines=lambda: logs.writer.dropped)
@@ -90,9 +90,9 @@ def _read_settings(argv: Sequence[str], logs: Logs) -> tuple[int, RunSettings | 
 def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     settings = _settings(arguments)
     _apply(settings, logs)
-    from otel_k8s_cgroup import agent, snapshot, sources  # noqa: PLC0415
-    from otel_k8s_cgroup.coverage import no_cgroups  # noqa: PLC0415
-    from otel_k8s_cgroup.schemas import ALUMET  # noqa: PLC0415
+    from otel_k8s_cgroup import agent, snapshot, sources
+    from otel_k8s_cgroup.coverage import no_cgroups
+    from otel_k8s_cgroup.schemas import ALUMET
 
     metrics = dict.fromkeys((*ALUMET, *sources.metrics_of(settings)))
     cgroups = sources.open_cgroups(settings, metrics)
@@ -131,7 +131,7 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
 
 
 def _config(arguments: argparse.Namespace, logs: Logs) -> int:
-    from otel_k8s_cgroup import config, settings  # noqa: PLC0415
+    from otel_k8s_cgroup import config, settings
 
     if arguments.schema is _JSON_SCHEMA:
         config.print_schema(sys.stdout)
@@ -144,7 +144,7 @@ def _config(arguments: argparse.Namespace, logs: Logs) -> int:
 
 
 def _check(arguments: argparse.Namespace, logs: Logs) -> int:
-    from otel_k8s_cgroup import check  # noqa: PLC0415
+    from otel_k8s_cgroup import check
 
     deadline = time.monotonic() + arguments.wait
     environ = dict(os.environ)
@@ -165,7 +165,7 @@ def _check(arguments: argparse.Namespace, logs: Logs) -> int:
 
 
 def _bench(arguments: argparse.Namespace, environ: Mapping[str, str], logs: Logs) -> Bench:
-    from otel_k8s_cgroup import check, settings  # noqa: PLC0415
+    from otel_k8s_cgroup import check, settings
 
     warnings = Heard()
     with warnings.of("otel_k8s_cgroup"):
@@ -188,7 +188,7 @@ def _bench(arguments: argparse.Namespace, environ: Mapping[str, str], logs: Logs
 
 def _with_kubeconfig(arguments: argparse.Namespace, environ: dict[str, str]) -> dict[str, str]:
     """As kubectl does, the user's own kubeconfig is taken where nothing says where the API is."""
-    from otel_k8s_cgroup import settings  # noqa: PLC0415
+    from otel_k8s_cgroup import settings
 
     path = Path(environ.get("KUBECONFIG") or Path.home() / ".kube/config")
     try:
@@ -201,13 +201,13 @@ def _with_kubeconfig(arguments: argparse.Namespace, environ: dict[str, str]) -> 
 
 
 def _demo(arguments: argparse.Namespace, _logs: Logs) -> int:
-    from otel_k8s_cgroup.demo import run_demo  # noqa: PLC0415
+    from otel_k8s_cgroup.demo import run_demo
 
     return run_demo(duration_seconds=arguments.duration, as_json=arguments.json, out=sys.stdout)
 
 
 def _seconds(text: str) -> float:
-    from otel_k8s_cgroup.settings.values import duration  # noqa: PLC0415
+    from otel_k8s_cgroup.settings.values import duration
 
     try:
         return duration(timedelta(milliseconds=100), timedelta(days=1))(text).total_seconds()
@@ -289,7 +289,7 @@ def build_parser(command: str | None) -> _Parser:
     for with_settings in (run, snapshot, check, config):
         with_settings.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
         if command == with_settings.prog.split()[-1]:
-            from otel_k8s_cgroup.settings import add_flags  # noqa: PLC0415
+            from otel_k8s_cgroup.settings import add_flags
 
             add_flags(with_settings, bare={"schema": _JSON_SCHEMA} if with_settings is config else {})
     for each in (run, demo, snapshot, check, config):

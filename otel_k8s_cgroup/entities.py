@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.model import EntityKind, container_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Set
 
     from otel_k8s_cgroup.identity import Describe
     from otel_k8s_cgroup.model import Container, Entity, Pod, Reading
@@ -27,6 +27,10 @@ class Entities:
         """By key, those that the API lists, and those that it lists no longer but still run."""
         self._known: dict[str, tuple[object, str, Entity]] = {}
         """By key: of whom and of which path it was made."""
+        self.keys: Set[str] = frozenset()
+        """Of the pods and containers that are measured."""
+        self.running_containers: Set[str] = frozenset()
+        """The keys of containers that the API lists as running."""
 
     def update(self, pods: Mapping[str, Pod], running: Collection[str]) -> None:
         """One tick's.
@@ -47,19 +51,11 @@ class Entities:
             if key not in listed and key in running and pod.cgroup_uid in pods:
                 listed[key] = pods[pod.cgroup_uid], container
         self._pods, self._containers = pods, listed
+        self.keys = pods.keys() | listed.keys()
+        self.running_containers = {key for key, (_, container) in listed.items() if container.state == "running"}
         self._known = {
             key: known for key, known in self._known.items() if key in pods or key in listed or key in running
         }
-
-    @property
-    def keys(self) -> set[str]:
-        """Of the pods and containers that are measured."""
-        return self._pods.keys() | self._containers.keys()
-
-    @property
-    def running_containers(self) -> set[str]:
-        """The keys of containers that the API lists as running."""
-        return {key for key, (_, container) in self._containers.items() if container.state == "running"}
 
     def of(self, reading: Reading) -> Entity | None:
         """Whose reading it is; None where nobody is known for it (yet)."""

@@ -70,6 +70,11 @@ class Metric:
     by: tuple[tuple[str, By], ...] = ()
     """The attributes that tell a figure's members apart."""
 
+    @property
+    def has_deltas(self) -> bool:
+        """Whether what it grew by is sent, not what it is."""
+        return self.instrument is Instrument.COUNTER and self.is_delta
+
     def named(self, kind: EntityKind) -> str:
         """Its name for such entities."""
         return f"{_ENTITY_NAMES[kind]}.{self.name}" if self.of_entity else self.name

@@ -80,6 +80,7 @@ class Encoder:
         resource_metrics = message.resource_metrics.add()
         description = self.entity.describe()
         resource_metrics.resource.attributes.extend(_key_values(*description.resource))
+        of_each_point = {schema: _key_values(*attributes) for schema, attributes in description.points.items()}
         metrics: dict[tuple[str, str], MetricMessage] = {}
         gaps: list[Gap] = []
         at = 0
@@ -94,7 +95,7 @@ class Encoder:
                 if of is None:
                     of = metrics[metric.schema, metric.name] = self._metric(resource_metrics, metric)
                 point = (of.gauge if metric.instrument is Instrument.GAUGE else of.sum).data_points.add()
-                point.attributes.extend(_key_values(*description.points.get(metric.schema, ())))
+                point.attributes.extend(of_each_point.get(metric.schema, ()))
                 point.attributes.extend(_key_values(*column.attributes))
                 gaps.append(_gap(point, "time_unix_nano", "Q", at))
                 if place in delta_of:
@@ -119,9 +120,8 @@ class Encoder:
         name = f"{self._prefix}{metric.named(self.entity.kind)}{self._suffix}"
         of = scope_metrics.metrics.add(name=name, unit=metric.unit)
         if metric.instrument is not Instrument.GAUGE:
-            has_deltas = metric.instrument is Instrument.COUNTER and metric.is_delta
             of.sum.is_monotonic = metric.instrument is Instrument.COUNTER
-            of.sum.aggregation_temporality = DELTA if has_deltas else CUMULATIVE
+            of.sum.aggregation_temporality = DELTA if metric.has_deltas else CUMULATIVE
         return of
 
 

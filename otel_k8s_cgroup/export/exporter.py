@@ -311,8 +311,9 @@ class Exporter:
         self.stats.points_dropped += len(row) - row.count(None)
         if (total := self._layout.total(row)) is not None:
             series.dropped = total
-        counters = {place: value for place in self._layout.counters if (value := (*row[place:], None)[0]) is not None}
-        series.carried = series.carried | counters
+        # A row that is older than the last columns is shorter.
+        there = (place for place in self._layout.counters if place < len(row))
+        series.carried = series.carried | {place: value for place in there if (value := row[place]) is not None}
         if full and not self._full:
             self._full = True
             _log.warning(

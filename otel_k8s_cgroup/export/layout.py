@@ -5,12 +5,10 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_k8s_cgroup.metrics import Instrument
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otel_k8s_cgroup.metrics import Column, Metric, Row
+    from otel_k8s_cgroup.metrics import Column, Row
 
 
 class Names(NamedTuple):
@@ -32,7 +30,7 @@ class Layout:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = columns
         self.width = len(columns)
-        self.counters = tuple(number for number, column in enumerate(columns) if _has_deltas(column.metric))
+        self.counters = tuple(number for number, column in enumerate(columns) if column.metric.has_deltas)
         """The columns of which deltas are sent."""
         self.first = next((place for place in self.counters if columns[place].point.figure == "cpu_usage_ns"), None)
         """The CPU time that the statistics count; None where it is not sent as deltas."""
@@ -76,10 +74,6 @@ class Shape:
     def fits(self, row: Row) -> bool:
         """Whether ``row`` has these values and no others."""
         return row.count(None) == self.absent and None not in self.pick(row)
-
-
-def _has_deltas(metric: Metric) -> bool:
-    return metric.instrument is Instrument.COUNTER and metric.is_delta
 
 
 def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
