@@ -13,13 +13,13 @@ import requests
 
 from tests.cluster import control, kernel
 from tests.cluster.api import Api, ApiError, Object, eventually
+from tests.cluster.background import Background
 from tests.cluster.bootstrap import make_namespace
 from tests.cluster.layout import ADMIN_KUBECONFIG, KUBELET_CERTIFICATE, KUBELET_URL, NODE, STATIC_PODS
 from tests.programs import clean_environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 PODS = "/api/v1/pods"
 
@@ -131,13 +131,14 @@ class Cluster:
         return done.stdout
 
 
-class Listed:
+class Listed(Background):
     """Each pod that the API has listed since the start, as it was when it was listed last; a context manager.
 
     The API is asked all the time, also while tests break it.
     """
 
     def __init__(self) -> None:
+        super().__init__("listed")
         self.pods: dict[str, Object] = {}
         """By the uid in the cgroup's name."""
         self.first: dict[str, tuple[str, str]] = {}
@@ -147,18 +148,6 @@ class Listed:
         self.uids: dict[str, set[str]] = {}
         """The uids that the API gave a pod: of a static one, that of each of its mirrors."""
         self._api = Api()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="listed", daemon=True)
-
-    def __enter__(self) -> Listed:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def resource(self, uid: str, path: str, source: str = "api", *, anew: bool = False) -> Object:
         """What the Resource of the pod with that cgroup must be; KeyError where the API has not listed it.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import bisect
 import os
 import re
-import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.cluster.background import Background
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 ROOT = Path("/sys/fs/cgroup")
 _POD = re.compile(r"pod([0-9a-f-]{32,36})")
@@ -77,27 +77,18 @@ class Life:
         return last.usage_ns if quiet else None
 
 
-class Sampler:
+class Sampler(Background):
     """Reads every pod's counter of CPU time some twenty times a second; a context manager."""
 
     def __init__(self) -> None:
+        super().__init__("sampler")
         self.lives: dict[str, Life] = {}
         """By the uid in the cgroup's name; also those that have ended."""
         self._files: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._read = _usage_v2 if is_v2() else int
         self._name = "cpu.stat" if is_v2() else "cpuacct.usage"
 
-    def __enter__(self) -> Sampler:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _close(self) -> None:
         for descriptor in self._files.values():
             os.close(descriptor)
 
