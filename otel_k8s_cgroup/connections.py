@@ -13,6 +13,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,11 @@ class OpenSockets:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._closed = False
         self.ended = False
+        self._watch = threading.Condition()
+        self._due: dict[threading.Event, float] = {}
+        """When each deadline that is under way ends, on the monotonic clock."""
+        self._watcher: threading.Thread | None = None
+        self._watches_until = 0.0
 
     def add(self, sock: object) -> None:
         """Of a connection that was just made. After ``wake`` it is of no use any more."""
@@ -81,19 +87,33 @@ class OpenSockets:
         resolv.conf says otherwise; only the thread that asks waits for it, and it is a daemon.)
         """
         passed = threading.Event()
-
-        def wake() -> None:
-            passed.set()
-            self.wake()
-
-        timer = threading.Timer(seconds, wake)
-        timer.name, timer.daemon = "deadline", True
-        timer.start()
+        end = time.monotonic() + seconds
+        with self._watch:
+            self._due[passed] = end
+            if self._watcher is None:
+                # One for all that begin while it lives: a thread for each request would cost a sixth of it.
+                self._watcher = threading.Thread(target=self._end_what_is_due, name="deadline", daemon=True)
+                self._watcher.start()
+            elif end < self._watches_until:
+                self._watch.notify()
         try:
             yield passed
         finally:
-            timer.cancel()
-            timer.join()
+            with self._watch:
+                self._due.pop(passed, None)
+
+    def _end_what_is_due(self) -> None:
+        """In a thread that ends once it wakes and no deadline is under way."""
+        with self._watch:
+            while self._due:
+                now = time.monotonic()
+                for passed in [passed for passed, end in self._due.items() if end <= now]:
+                    del self._due[passed]
+                    passed.set()
+                    self.wake()
+                self._watches_until = min(self._due.values(), default=now)
+                self._watch.wait(self._watches_until - now)
+            self._watcher = None
 
 
 def _shut(sock: socket.socket) -> None:

@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 # Several ticks that waited go together, but not so many that their messages fill the memory (about 1 kB a point).
 _READINGS_AT_ONCE = 1024
 
+# The exporter's own metrics cost as much as the points of fifty pods, and are cumulative.
+_OWN_EVERY_SECONDS = 10.0
+
 _FIRST_BACKOFF_SECONDS = 1.0
 _LAST_BACKOFF_SECONDS = 10.0
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -82,8 +85,9 @@ class Delivery:
         queue: what waits.
         encoder: gives that of a series.
         stats: is kept up to date.
-        own_metrics: gives the exporter's own metrics as a request, which joins the last one of each ``deliver``; what
-            becomes of them costs nothing else, and they are not kept. Whatever it raises leaves them out.
+        own_metrics: gives the exporter's own metrics as a request, which joins the last one of a ``deliver``, every ten
+            seconds; what becomes of them costs nothing else, and they are not kept. Whatever it raises leaves them out.
+        mono_clock: seconds.
         request_bytes: the bound on a request; it shrinks where the receiver wants less, and grows again.
         jitter: a factor about 1, for the backoff.
     """
@@ -98,6 +102,7 @@ class Delivery:
         own_metrics: Callable[[], bytes] | None = None,
         request_bytes: int = REQUEST_BYTES,
         jitter: Callable[[], float] = about_one,
+        mono_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._queue = queue
@@ -106,8 +111,11 @@ class Delivery:
         self._own_metrics = own_metrics
         self._bound = RequestBound(request_bytes)
         self._jitter = jitter
+        self._mono_clock = mono_clock
         self._failures = 0
         self._own_due = False
+        self._own_next_seconds = 0.0
+        """Not before that."""
         self._own_apart = b""
         """For which the last request had no room."""
         self._complaints = Complaints()
@@ -115,9 +123,13 @@ class Delivery:
         self.settled = 0
         """Readings that were delivered, since the start."""
 
-    def deliver(self) -> float | None:
-        """Sends all that waits. None when nothing is left, else the seconds after which to try again."""
-        self._own_due = self._own_metrics is not None
+    def deliver(self, *, is_last: bool = False) -> float | None:
+        """Sends all that waits. None when nothing is left, else the seconds after which to try again.
+
+        Args:
+            is_last: the exporter's own metrics are sent whenever they were sent before.
+        """
+        self._own_due = is_last or self._mono_clock() >= self._own_next_seconds
         self._complaints.begin_round()
         self._accepted = False
         while ticks := self._queue.take(_READINGS_AT_ONCE):
@@ -232,6 +244,7 @@ class Delivery:
         if not self._own_due or self._own_metrics is None:
             return b""
         self._own_due = False
+        self._own_next_seconds = self._mono_clock() + _OWN_EVERY_SECONDS
         try:
             return self._own_metrics()
         except Exception as error:  # noqa: BLE001 no defect of theirs may end the pods' points

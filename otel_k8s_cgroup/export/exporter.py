@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
@@ -51,7 +52,7 @@ class Exporter:
         queue_bytes: what may wait.
         endpoint: the receiver's, for the log.
         prefix: of each metric's exported name, as ``suffix``.
-        own_metrics: see ``Delivery``, as ``jitter``.
+        own_metrics: see ``Delivery``, as ``jitter`` and ``mono_clock``.
         state: remembers over a restart what was delivered; None: every start is a new one.
     """
 
@@ -67,6 +68,7 @@ class Exporter:
         own_metrics: Callable[[], bytes] | None = None,
         state: StateSaver | None = None,
         jitter: Callable[[], float] = about_one,
+        mono_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = ExportStats()
         self._transport = transport
@@ -84,6 +86,7 @@ class Exporter:
             stats=self.stats,
             own_metrics=own_metrics,
             jitter=jitter,
+            mono_clock=mono_clock,
         )
         # By the cgroup, not the pod: a static pod whose mirror was made anew has another uid, and the same CPU time.
         self._series: dict[str, Series] = {}
@@ -197,7 +200,7 @@ class Exporter:
 
     def deliver(self) -> float | None:
         """What the thread does at each flush: ``Delivery.deliver``, and the state of it saved."""
-        wait_seconds = self.delivery.deliver()
+        wait_seconds = self.delivery.deliver(is_last=self._closing.is_set())
         self._outage = wait_seconds is not None
         if wait_seconds is None:
             self._full = False

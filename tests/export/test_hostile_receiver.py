@@ -254,10 +254,13 @@ def test_own_metrics_have_a_request_of_their_own_where_there_is_no_room(
     own = ExportMetricsServiceRequest()
     own.resource_metrics.add().resource.attributes.add(key="own" * 1000)
     receiver = Small(9 * KIB)
-    node = make_node(receiver, pods=3, own_metrics=own.SerializeToString)
-    for _ in range(3):
+    seconds = [0.0]
+    node = make_node(receiver, pods=3, own_metrics=own.SerializeToString, mono_clock=lambda: seconds[0])
+    arrived: list[int] = []
+    for seconds[0] in (1.0, 6.0, 11.0, 16.0, 21.0):
         assert tick(node) is None
-    arrived = [r for request in receiver.requests for r in request.resource_metrics if not r.scope_metrics]
-    assert len(arrived) == 3
+        of_request = [not r.scope_metrics for request in receiver.requests for r in request.resource_metrics]
+        arrived.append(sum(of_request))
+    assert arrived == [1, 1, 2, 2, 3]
     assert receiver.refused == 1
     assert "own metrics" not in caplog.text
