@@ -7,12 +7,14 @@ import random
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import ExportError, ExportRejected, ExportRetryable, ExportTooLarge
 from otel_k8s_cgroup.export.bound import REQUEST_BYTES, RequestBound
 from otel_k8s_cgroup.export.complaints import Complaints
-from otel_k8s_cgroup.export.ledger import Step, step
+from otel_k8s_cgroup.export.encode import encode_all
+from otel_k8s_cgroup.export.ledger import Step, step, step_all
 from otel_k8s_cgroup.export.series import Group
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.http_words import quoted
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from otel_k8s_cgroup.export.encode import Encoder
-    from otel_k8s_cgroup.export.ledger import Bases
+    from otel_k8s_cgroup.export.layout import Shape
     from otel_k8s_cgroup.export.queue import ReadingQueue
     from otel_k8s_cgroup.export.series import Readings, Series
     from otel_k8s_cgroup.export.transport import Transport
+    from otel_k8s_cgroup.model import EntityKind
 
 _log = logging.getLogger(__name__)
+
+# So many that what each call costs is small against its share of them, and that their messages fill no memory.
+_ENCODED_AT_ONCE = 128
 
 # Several ticks that waited go together, but not so many that their messages fill the memory (about 1 kB a point).
 _READINGS_AT_ONCE = 1024
@@ -65,16 +71,6 @@ class ExportStats:
     """CPU time that arrived with a later reading than the one that read it, because that one was dropped."""
     lost_ns: int = 0
     """CPU time of the readings that were lost."""
-
-
-class _Sent(NamedTuple):
-    """A group in a request, and what holds once the request has arrived."""
-
-    group: Group
-    after: Bases
-    points: int
-    carried: dict[int, int | float]
-    """As ``Series.carried`` when it was made."""
 
 
 class Delivery:
@@ -160,51 +156,89 @@ class Delivery:
                 receipt = self._send_joined(body, last=not groups and not len(self._queue))
                 self._bound.accepted(len(body))
         except ExportRetryable:
-            groups.extendleft(sent.group for sent in reversed(taken))
+            groups.extendleft(reversed(taken))
             raise
         except ExportTooLarge as error:
-            if len(taken) == len(taken[0].group.parts) == 1:
+            if len(taken) == len(taken[0].parts) == 1:
                 self._give_up(taken, error)
                 return
             self._split_from_now_on(len(body), error)
-            groups.extendleft(sent.group for sent in reversed(taken))
+            groups.extendleft(reversed(taken))
         except ExportRejected as error:
             self._give_up(taken, error)
         else:
             self._settle(taken)
-            self._take_back(receipt, sum(sent.points for sent in taken))
+            self._take_back(receipt, sum(group.points for group in taken))
 
-    def _fill(self, groups: deque[Group]) -> tuple[list[_Sent], bytes]:
+    def _fill(self, groups: deque[Group]) -> tuple[list[Group], bytes]:
         """Takes from ``groups`` what fits one request, at least one reading of one pod."""
-        taken: list[_Sent] = []
+        taken: list[Group] = []
         chunks: list[bytes] = []
         size = 0
         while groups:
-            group = groups.popleft()
+            group = groups[0]
             # The second half of a group that was split has to be counted from where the first arrives.
-            if taken and taken[-1].group.series is group.series:
-                groups.appendleft(group)
+            if taken and taken[-1].series is group.series:
                 break
-            chunk, sent = self._encode(group)
+            chunk = group.chunk
+            if chunk is None:
+                chunk = self._encode(groups)
             if taken and size + len(chunk) > self._bound.bytes:
-                groups.appendleft(group)
                 break
+            groups.popleft()
             if len(chunk) > self._bound.bytes and len(group.parts) > 1:
                 _split(group, groups)
                 continue
-            taken.append(sent)
+            taken.append(group)
             chunks.append(chunk)
             size += len(chunk)
         return taken, b"".join(chunks)
 
-    def _encode(self, group: Group) -> tuple[bytes, _Sent]:
-        series, parts = group
+    def _encode(self, groups: Sequence[Group]) -> bytes:
+        """Encodes the first group, and those behind it that can be encoded together; the first one's message."""
+        alike: dict[tuple[Shape | None, EntityKind], list[Group]] = {}
+        for group in islice(groups, _ENCODED_AT_ONCE):
+            series = group.series
+            shape = series.shape
+            if (
+                group.chunk is None
+                and len(group.parts) == 1
+                and not group.is_split
+                and not series.carried
+                and shape is not None
+                and shape.layout is group.parts[0].readings.layout
+                and shape.numbers == series.delivered.numbers
+                and not series.delivered.apart
+            ):
+                alike.setdefault((shape, series.entity.kind), []).append(group)
+        for (shape, _), some in alike.items():
+            if shape is not None:
+                self._encode_all(some, shape)
+        first = groups[0]
+        return self._encode_one(first) if first.chunk is None else first.chunk
+
+    def _encode_all(self, groups: Sequence[Group], shape: Shape) -> None:
+        parts = [group.parts[0] for group in groups]
+        steps = step_all(
+            [group.series.delivered for group in groups],
+            shape,
+            [part[1:3] for part in parts],
+            [part.row for part in parts],
+        )
+        if steps is None:
+            return
+        chunks = encode_all([self._encoder(group.series) for group in groups], shape, steps.values)
+        for group, chunk, after in zip(groups, chunks, steps.after, strict=True):
+            group.chunk, group.after, group.points = chunk, after, shape.count
+
+    def _encode_one(self, group: Group) -> bytes:
+        series = group.series
         after = series.delivered
         steps: list[Step] = []
-        carried = series.carried
+        carried = group.carried = series.carried
         points = 0
         shape = series.shape
-        for number, (readings, mono_ns, unix_ns, row) in enumerate(parts):
+        for number, (readings, mono_ns, unix_ns, row) in enumerate(group.parts):
             if carried and number == 0:
                 row = tuple(  # noqa: PLW2901 what was dropped and not read again
                     carried.get(place) if value is None else value for place, value in enumerate(row)
@@ -214,7 +248,8 @@ class Delivery:
             each, after = step(after, series.origin, shape, (mono_ns, unix_ns), row)
             steps.append(each)
             points += each.shape.count
-        return self._encoder(series).encode(steps), _Sent(group, after, points, carried)
+        group.chunk, group.after, group.points = self._encoder(series).encode(steps), after, points
+        return group.chunk
 
     def _send_joined(self, body: bytes, *, last: bool) -> Receipt:
         own = self._own() if last else b""
@@ -279,31 +314,30 @@ class Delivery:
                 f"the OTLP receiver rejected {rejected} of {points} points and said {quoted(receipt.message)}",
             )
 
-    def _settle(self, taken: Sequence[_Sent]) -> None:
-        self._queue.settle(map(self._settled, taken))
+    def _settle(self, taken: Sequence[Group]) -> None:
+        self._queue.settle(taken, self._settled)
+        self._stats.points_sent += sum(group.points for group in taken)
 
-    def _settled(self, sent: _Sent) -> Group:
+    def _settled(self, group: Group) -> None:
         """Called while the queue drops nothing."""
-        (series, parts), after, points, carried = sent
-        if series.carried is carried and carried:
+        series = group.series
+        if series.carried is group.carried and group.carried:
             series.carried = {}
         if series.dropped is not None:
-            self._stats.folded_ns += series.folded(after.first)
-        series.delivered = after
-        self._stats.points_sent += points
-        self.settled += len(parts)
-        return sent.group
+            self._stats.folded_ns += series.folded(group.after.first)
+        series.delivered = group.after
+        self.settled += len(group.parts)
 
-    def _give_up(self, taken: Sequence[_Sent], error: ExportError) -> None:
-        points, pods = sum(sent.points for sent in taken), len(taken)
+    def _give_up(self, taken: Sequence[Group], error: ExportError) -> None:
+        points, pods = sum(group.points for group in taken), len(taken)
         alone = "one reading by itself is too large: " if isinstance(error, ExportTooLarge) else ""
         self._complain(
             error,
             "dropped",
             f"{alone}{_count(points, 'point')} of {_count(pods, 'pod')} dropped; the CPU time joins the next points",
         )
-        for sent in taken:
-            self._queue.drop(sent.group)
+        for group in taken:
+            self._queue.drop(group)
 
     def _backoff_seconds(self, error: ExportRetryable) -> float:
         self._complain(error, "wait", f"{_count(len(self._queue), 'reading')} of pods wait to be sent again")
@@ -335,8 +369,8 @@ def _grouped(ticks: Iterable[Readings]) -> deque[Group]:
 
 def _split(group: Group, groups: deque[Group]) -> None:
     half = len(group.parts) // 2
-    groups.appendleft(Group(group.series, group.parts[half:]))
-    groups.appendleft(Group(group.series, group.parts[:half]))
+    groups.appendleft(Group(group.series, group.parts[half:], is_split=True))
+    groups.appendleft(Group(group.series, group.parts[:half], is_split=True))
 
 
 def _left(ticks: Sequence[Readings], groups: Iterable[Group]) -> Sequence[Readings]:

@@ -65,14 +65,19 @@ class Encoder:
         """
         if len(steps) == 1:
             ((shape, values),) = steps
-            if [shape] != self._shapes:
-                self._build([shape])
+            self.template(shape)
         else:
             shapes = [step.shape for step in steps]
             if shapes != self._shapes:
                 self._build(shapes)
             values = tuple(value for step in steps for value in step.values)
         return self._template.fill(values) if self._template is not None else b""
+
+    def template(self, shape: Shape) -> Template | None:
+        """Of one step of such a shape; None where that has no point."""
+        if [shape] != self._shapes:
+            self._build([shape])
+        return self._template
 
     def _build(self, shapes: list[Shape]) -> None:
         """The message for steps of such shapes, with a gap for each of their times and values."""
@@ -123,6 +128,21 @@ class Encoder:
             of.sum.is_monotonic = metric.instrument is Instrument.COUNTER
             of.sum.aggregation_temporality = DELTA if metric.has_deltas else CUMULATIVE
         return of
+
+
+def encode_all(
+    encoders: Sequence[Encoder], shape: Shape, columns: Sequence[Sequence[int | float | None]]
+) -> list[bytes]:
+    """As ``encode`` of one step each, of the same shape; ``columns`` are the values of ``Step``."""
+    templates = [encoder.template(shape) for encoder in encoders]
+    places = {template and template.places for template in templates}
+    if len(places) == 1 and (in_order := places.pop()):
+        rows = zip(*[columns[place] for place in in_order], strict=True)
+        return [template.fill_in_order(row) for template, row in zip(templates, rows, strict=True) if template]
+    return [
+        template.fill(row) if template else b""
+        for template, row in zip(templates, zip(*columns, strict=True), strict=True)
+    ]
 
 
 def _gap(point: NumberDataPoint, field: str, code: str, place: int, scale: float | None = None) -> Gap:

@@ -75,6 +75,13 @@ class Shape:
         """Whether ``row`` has these values and no others."""
         return row.count(None) == self.absent and None not in self.pick(row)
 
+    def fits_all(self, columns: Sequence[Sequence[object]]) -> bool:
+        """Whether each of the rows that have these columns does."""
+        return all(
+            None not in column if is_there else column.count(None) == len(column)
+            for is_there, column in zip(self.present, columns, strict=True)
+        )
+
 
 def picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """What takes the values at ``places``. (``itemgetter()`` gives a tuple only of several.)"""

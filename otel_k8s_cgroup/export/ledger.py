@@ -10,7 +10,9 @@ time) and #resets-and-gaps.
 
 from __future__ import annotations
 
-from operator import sub
+from itertools import repeat
+from operator import gt, sub
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # What a busy machine may put between the reading of the one clock and of the other.
 _CLOCKS_APART_NS = 100_000_000
+
+_NOT_APART: Mapping[int, tuple[int, int]] = MappingProxyType({})
 
 
 class Base(NamedTuple):
@@ -133,6 +137,46 @@ def step(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], 
             sent = (unix_ns, *row, *deltas, *(began,) * len(deltas))
             return Step(shape, sent), Bases._make((mono_ns, unix_ns, numbers, values, apart))
     return _step_each(bases, origin, shape, times_ns, row)
+
+
+class Steps(NamedTuple):
+    """What one reading of each of several series sends."""
+
+    values: Sequence[Sequence[int | float | None]]
+    """As of ``Step``, by column."""
+    after: list[Bases]
+
+
+def step_all(
+    bases: Sequence[Bases], shape: Shape, times_ns: Sequence[tuple[int, int]], rows: Sequence[Row]
+) -> Steps | None:
+    """As ``step`` of each, a column at a time, which takes a fifth of that; None where one of them is no usual case.
+
+    Args:
+        bases: one a series, and so are the others; each has just the counters that ``shape`` has, read at one time.
+        shape: of all the rows, but that is checked.
+        times_ns: as of ``step``.
+        rows: as of ``step``.
+    """
+    columns = list(zip(*rows, strict=True))
+    began_ns, began_unix_ns, _, before, _ = zip(*bases, strict=True)
+    monos_ns, unixs_ns = zip(*times_ns, strict=True)
+    # Both clocks are set apart by nothing but the time between reading the one and the other.
+    stepped_ns = {unix - mono for mono, unix in times_ns} | {unix - mono for mono, unix, _, _, _ in bases}
+    if (
+        max(stepped_ns) - min(stepped_ns) > _CLOCKS_APART_NS
+        or not shape.fits_all(columns)
+        or not all(map(gt, monos_ns, began_ns))
+        or not all(map(gt, unixs_ns, began_unix_ns))
+    ):
+        return None
+    counters = shape.counters(columns) if shape.numbers else ()
+    deltas = [[*map(sub, now, was)] for now, was in zip(counters, zip(*before, strict=True), strict=True)]
+    if min(map(min, deltas), default=0) < 0:
+        return None
+    now_all = zip(*counters, strict=True) if counters else repeat(())
+    after = zip(monos_ns, unixs_ns, repeat(shape.numbers), now_all, repeat(_NOT_APART))
+    return Steps((unixs_ns, *columns, *deltas, *[began_unix_ns] * len(deltas)), [*map(Bases._make, after)])
 
 
 def _step_each(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:

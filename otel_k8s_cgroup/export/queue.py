@@ -93,11 +93,13 @@ class ReadingQueue:
                 self._append(readings, first=True)
             self._trim()
 
-    def settle(self, groups: Iterable[Group]) -> None:
-        """What was taken has been delivered."""
+    def settle(self, groups: Iterable[Group], settled: Callable[[Group], None]) -> None:
+        """What was taken has been delivered; ``settled`` is called with each group."""
         with self._lock:
-            for series, parts in groups:
-                for part in parts:
+            for group in groups:
+                settled(group)
+                series = group.series
+                for part in group.parts:
                     self._remove(series, part.readings)
                     self._taken_bytes -= part.readings.reading_bytes
 

@@ -97,11 +97,28 @@ class Part(NamedTuple):
     row: Row
 
 
-class Group(NamedTuple):
-    """The readings of one series that go into one request, in the order of time."""
+class Group:
+    """The readings of one series that go into one request.
 
-    series: Series
-    parts: list[Part]
+    Args:
+        series: whose they are.
+        parts: in the order of time.
+        is_split: whether there is another group of the same series, before or behind it.
+    """
+
+    __slots__ = ("after", "carried", "chunk", "is_split", "parts", "points", "series")
+
+    def __init__(self, series: Series, parts: list[Part], *, is_split: bool = False) -> None:
+        self.series = series
+        self.parts = parts
+        self.is_split = is_split
+        self.chunk: bytes | None = None
+        """Its message; None until it is encoded. What follows holds then."""
+        self.after = series.delivered
+        """Where the next deltas begin once it has arrived."""
+        self.points = 0
+        self.carried = series.carried
+        """As it was when it was encoded."""
 
 
 class Readings:
@@ -115,7 +132,7 @@ class Readings:
         rows: one each.
     """
 
-    __slots__ = ("_format", "_numbers", "_rows", "layout", "monos_ns", "series", "wall_offset_ns")
+    __slots__ = ("_format", "_numbers", "_rows", "layout", "monos_ns", "reading_bytes", "series", "wall_offset_ns")
 
     def __init__(
         self,
@@ -129,6 +146,8 @@ class Readings:
         self.series = series
         self.monos_ns = monos_ns
         self.wall_offset_ns = wall_offset_ns
+        self.reading_bytes = _NUMBER_BYTES * (1 + layout.width)
+        """What one of them takes, packed: its time and its values."""
         self._rows: Sequence[Row] | None = rows
         self._format = ""
         self._numbers = b""
@@ -140,11 +159,6 @@ class Readings:
     def bytes(self) -> int:
         """What they take, packed."""
         return _OBJECTS_BYTES + len(self.series) * self.reading_bytes
-
-    @property
-    def reading_bytes(self) -> int:
-        """What one of them takes: its time and its values."""
-        return _NUMBER_BYTES * (1 + self.layout.width)
 
     @property
     def rows(self) -> Sequence[Row]:

@@ -56,7 +56,9 @@ class Template:
         self._parts.append(data[at:])
         layout.append(f"{len(data) - at}s")
         self._pack = struct.Struct("".join(layout)).pack
-        places = [gap.place for _, gap in in_order]
+        places = tuple(gap.place for _, gap in in_order)
+        self.places = places
+        """Of what is filled in, in the order of the bytes."""
         self._scaled = [
             (2 * number + 1, gap.scale) for number, (_, gap) in enumerate(in_order) if gap.scale is not None
         ]
@@ -67,8 +69,12 @@ class Template:
 
     def fill(self, values: Sequence[int | float | None]) -> bytes:
         """The message's bytes with ``values`` in its gaps. Not for several threads."""
+        return self.fill_in_order(self._pick(values))
+
+    def fill_in_order(self, values: Sequence[int | float | None]) -> bytes:
+        """As ``fill``, where the values stand in the order of ``places``."""
         parts = self._parts
-        parts[1::2] = self._pick(values)
+        parts[1::2] = values
         for place, scale in self._scaled:
             parts[place] *= scale
         return self._pack(*parts)
