@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.entities import Entities
-from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
+from otel_k8s_cgroup.errors import CgroupError, CgroupRootError, ExporterError
 from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
-from otel_k8s_cgroup.health import Status, serving
+from otel_k8s_cgroup.health import Status, serving, stalled_seconds
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.model import EntityKind, LeftOut
-from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, watch_pods
+from otel_k8s_cgroup.scrape import NO_LIBRARY, Latest, Pods, is_library_there
+from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, parts_of, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Agent:
         describe: makes the entities.
         source: who lists the pods, for messages.
         start_time_wait_ns: see ``KnownPods``.
+        latest: keeps the last tick's values for who scrapes.
         mono_clock: nanoseconds; measures all that elapses.
         wall_clock: nanoseconds since the epoch; only stamps.
     """
@@ -114,6 +116,7 @@ class Agent:
         describe: Describe,
         source: str = "the API",
         start_time_wait_ns: int = START_TIME_WAIT_NS,
+        latest: Latest | None = None,
         mono_clock: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -132,6 +135,7 @@ class Agent:
         self._exporter = exporter
         self._instruments = instruments
         self._entities = Entities(describe)
+        self._latest = latest
         self._mono_clock = mono_clock
         self._wall_clock = wall_clock
         self.known = KnownPods(start_time_wait_ns)
@@ -154,6 +158,8 @@ class Agent:
             entities, readings, collected = self._named(whose, readings, collected)
         self.pods = sum(reading.kind is EntityKind.POD for reading in readings)
         self._exporter.put(entities, readings, collected, wall_offset_ns)
+        if self._latest is not None:
+            self._latest.put(looked_ns, entities, readings, collected, self._cgroups.due)
         self.ticks += 1
         self.tick_ns += self._mono_clock() - looked_ns
 
@@ -332,6 +338,21 @@ def own_rows(
     ]
 
 
+def latest_of(settings: RunSettings) -> Latest | None:
+    """What is scraped of the ticks; None where ``scrape`` is not set.
+
+    Raises:
+        ExporterError: what writes it is not installed.
+    """
+    if not settings.scrape:
+        return None
+    if not is_library_there():
+        raise ExporterError(f"scrape: {NO_LIBRARY}")
+    metrics, poll = metrics_of(settings), settings.poll_interval
+    most_ns = round(stalled_seconds(poll.total_seconds()) * 1e9)
+    return Latest(metrics, parts_of(metrics, dict(settings.intervals), poll), most_ns=most_ns)
+
+
 def run(
     settings: RunSettings,
     stop: Stop,
@@ -352,6 +373,7 @@ def run(
     """
     watcher = watch_pods(settings, hide_token)
     instruments = Instruments(metrics_of(settings), device_name)
+    latest = latest_of(settings)
     exporter = Exporter(
         open_transport(settings.otlp),
         instruments.know,
@@ -377,6 +399,7 @@ def run(
         source=LISTED_BY[settings.pod_source.method],
         # A file has what it has.
         start_time_wait_ns=0 if settings.pod_source.method == "file" else START_TIME_WAIT_NS,
+        latest=latest,
     )
     telemetry = Telemetry(
         own_rows(agent, exporter, watcher, dropped_log_lines),
@@ -401,6 +424,7 @@ def run(
         accepted=lambda: exporter.stats.requests["ok"],
         rows=own_rows(agent, exporter, watcher, dropped_log_lines),
         poll_seconds=settings.poll_interval.total_seconds(),
+        measured_pods=None if latest is None else Pods(latest, settings.metric_prefix, settings.metric_suffix),
     )
     health = ExitStack()
     health.enter_context(serving(settings.health_listen, status))

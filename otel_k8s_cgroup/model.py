@@ -166,6 +166,8 @@ class RunSettings:
     otlp: OtlpTarget
     health_listen: str | None = None
     """``host:port``, the host an IP address."""
+    scrape: bool = False
+    """Whether ``/metrics`` has the pods' figures, too."""
     k8s_kubeconfig: str | None = None
     k8s_access: ApiAccess = ApiAccess()
     """Of ``k8s_kubeconfig``."""

@@ -190,6 +190,9 @@ class Settings(BaseSettings):
     health_listen: Annotated[str | None, _by(values.listen_address)] = _row(
         "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
     )
+    scrape: Annotated[bool, _by(values.boolean)] = _row(
+        "whether /metrics of health_listen also has what is sent, pods' names included", default=False
+    )
     otlp_endpoint: Annotated[str | None, _by(_optional(values.text))] = _row(
         "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so",
         "",
@@ -310,6 +313,9 @@ class Settings(BaseSettings):
             if needs and self.k8s_kubeconfig is None:
                 given = Given("kubeconfig" if key == "token_retrieval" else self.k8s_context, self.sources[key])
                 problems.append(refusal(key, given, "that only together with k8s_kubeconfig, which is not set"))
+        if self.scrape and self.health_listen is None:
+            given = Given("true", self.sources["scrape"])
+            problems.append(refusal("scrape", given, "that only together with health_listen, which is not set"))
         try:
             _ = self.otlp
         except ValueError as allowed_endpoint:
