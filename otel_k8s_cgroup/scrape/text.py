@@ -10,7 +10,7 @@ restarted container twice. In return a value is up to an interval older than it 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_k8s_cgroup.metrics import ENTITY_NAMES, Instrument
@@ -63,8 +63,12 @@ class Pods(NamedTuple):
 
 
 def is_library_there() -> bool:
-    """Whether it is installed."""
-    return find_spec("prometheus_client") is not None
+    """Whether it is installed. It is imported then, so that no scrape has to, which would hold up a tick."""
+    try:
+        import_module("prometheus_client.exposition")
+    except ImportError:
+        return False
+    return True
 
 
 def exposition(own: Sequence[OwnRow], pods: Pods | None, accept: str) -> tuple[str, Iterator[str]]:

@@ -195,7 +195,7 @@ def test_scrapes_while_ticks_go_on(latest: Latest) -> None:
 
 def test_without_the_library_the_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one line that says what to install; who does not scrape does not need it."""
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.setitem(sys.modules, "prometheus_client.exposition", None)
     wanted = load(flags={"health_listen": "8081", "scrape": "true"}, environ={}, config_file=None).plain()
     with pytest.raises(ExporterError, match=r"^scrape: install otel-k8s-cgroup\[scrape\]"):
         latest_of(wanted)

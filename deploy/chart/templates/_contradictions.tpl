@@ -6,6 +6,7 @@
   "state_file" "set state instead"
   "pod_source" "set podSource instead"
   "health_listen" "set health instead"
+  "scrape" "set health.scrape instead"
   "kubelet_ca_file" "set kubelet.certificate instead"
   "otlp_endpoint" "set otlp.endpoint instead"
   "otlp_headers" "set otlp.headers or otlp.headersSecret instead (a ConfigMap is no place for a secret)"
@@ -41,6 +42,9 @@
 {{- end -}}
 {{- if and .Values.podMonitor.create (not .Values.health.enabled) -}}
 {{- fail "podMonitor.create is set, but health.enabled is false, and nothing answers at /metrics" -}}
+{{- end -}}
+{{- if and .Values.health.scrape (not .Values.health.enabled) -}}
+{{- fail "health.scrape is set, but health.enabled is false, and nothing answers at /metrics" -}}
 {{- end -}}
 {{- if and .Values.podMonitor.create .Values.networkPolicy.create (not .Values.networkPolicy.scrapeFrom) -}}
 {{- fail "podMonitor.create and networkPolicy.create are set: name in networkPolicy.scrapeFrom who may scrape" -}}
