@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.entities import Entities
 from otel_k8s_cgroup.errors import CgroupError, CgroupRootError, ExporterError
-from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
+from otel_k8s_cgroup.export import Exporter, NoExporter, StateFile, StateSaver, open_transport
 from otel_k8s_cgroup.health import Status, serving, stalled_seconds
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
@@ -111,7 +111,7 @@ class Agent:
         cgroups: NodeCgroups,
         pods: Callable[[], Sequence[Pod]],
         left_out: Callable[[], LeftOut] = LeftOut,
-        exporter: Exporter,
+        exporter: Exporter | NoExporter,
         instruments: Instruments,
         describe: Describe,
         source: str = "the API",
@@ -276,7 +276,7 @@ class Agent:
 
 
 def own_rows(
-    agent: Agent, exporter: Exporter, watcher: PodWatcher, dropped_log_lines: Callable[[], int]
+    agent: Agent, exporter: Exporter | NoExporter, watcher: PodWatcher, dropped_log_lines: Callable[[], int]
 ) -> list[OwnMetric]:
     """What the exporter tells of itself; the README's table has these rows."""
     stats = exporter.stats
@@ -374,16 +374,18 @@ def run(
     watcher = watch_pods(settings, hide_token)
     instruments = Instruments(metrics_of(settings), device_name)
     latest = latest_of(settings)
-    exporter = Exporter(
-        open_transport(settings.otlp),
-        instruments.know,
-        queue_bytes=settings.queue_bytes,
-        endpoint=settings.otlp.endpoint,
-        prefix=settings.metric_prefix,
-        suffix=settings.metric_suffix,
-        own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
-        state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
-    )
+    exporter: Exporter | NoExporter = NoExporter()
+    if settings.otlp.endpoint:
+        exporter = Exporter(
+            open_transport(settings.otlp),
+            instruments.know,
+            queue_bytes=settings.queue_bytes,
+            endpoint=settings.otlp.endpoint,
+            prefix=settings.metric_prefix,
+            suffix=settings.metric_suffix,
+            own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
+            state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
+        )
     agent = Agent(
         cgroups=open_cgroups(settings),
         pods=lambda: watcher.pods,
@@ -408,20 +410,19 @@ def run(
         resource_attributes=settings.resource_attributes,
     )
     _log.info(
-        "node %s: pods from %s, cgroups below %s, every %g s to %s (%s)",
+        "node %s: pods from %s, cgroups below %s, every %g s to %s",
         settings.k8s_node,
         settings.pod_source.method,
         settings.cgroup_root,
         settings.poll_interval.total_seconds(),
-        settings.otlp.endpoint,
-        settings.otlp.protocol,
+        f"{settings.otlp.endpoint} ({settings.otlp.protocol})" if settings.otlp.endpoint else "/metrics alone",
     )
     status = Status(
         ticks=lambda: agent.ticks,
         are_pods_listed=watcher.synced.is_set,
         pods=lambda: len(watcher.pods),
         measured=lambda: agent.pods,
-        accepted=lambda: exporter.stats.requests["ok"],
+        accepted=(lambda: exporter.stats.requests["ok"]) if settings.otlp.endpoint else None,
         rows=own_rows(agent, exporter, watcher, dropped_log_lines),
         poll_seconds=settings.poll_interval.total_seconds(),
         measured_pods=None if latest is None else Pods(latest, settings.metric_prefix, settings.metric_suffix),

@@ -88,6 +88,13 @@ def test_readyz_says_what_is_missing() -> None:
     assert missing() == []
 
 
+def test_readyz_waits_for_no_receiver_where_nothing_is_sent() -> None:
+    """And says so."""
+    status = Exporter().status._replace(are_pods_listed=lambda: True, accepted=None)
+    answer = Health(status).answer("/readyz")
+    assert (answer.status, "export: none, for otlp_endpoint is none" in answer.text) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"), ("", "text/plain")],

@@ -32,8 +32,8 @@ class Status(NamedTuple):
     """How many are listed."""
     measured: Callable[[], int]
     """How many the last tick read."""
-    accepted: Callable[[], int]
-    """How many requests the receiver took."""
+    accepted: Callable[[], int] | None
+    """How many requests the receiver took; None: nothing is sent."""
     rows: Sequence[OwnRow] = ()
     """The exporter's own metrics."""
     poll_seconds: float = 5.0
@@ -102,9 +102,7 @@ class Health:
             f"cgroups: {measured} pods measured"
             if measured or (listed and not pods)
             else "cgroups: missing: no pod is measured yet (is the host's /sys/fs/cgroup mounted?)",
-            f"export: {status.accepted()} requests accepted"
-            if status.accepted()
-            else "export: missing: the OTLP receiver has taken no request yet (the log says why)",
+            _export_line(status),
         ]
         ready = not any(": missing: " in line for line in lines)
         return Answer(200 if ready else 503, "\n".join(["ready" if ready else "not ready", *lines, ""]))
@@ -117,3 +115,11 @@ class Health:
         except ImportError:
             return Answer(501, f"{NO_LIBRARY}\n")
         return Answer(200, content_type=content_type, pieces=pieces)
+
+
+def _export_line(status: Status) -> str:
+    if status.accepted is None:
+        return "export: none, for otlp_endpoint is none"
+    if accepted := status.accepted():
+        return f"export: {accepted} requests accepted"
+    return "export: missing: the OTLP receiver has taken no request yet (the log says why)"

@@ -26,7 +26,7 @@ from otel_k8s_cgroup.model import (
 )
 from otel_k8s_cgroup.settings import lists, values
 from otel_k8s_cgroup.settings.given import Given, joined, refusal
-from otel_k8s_cgroup.settings.otlp import LONGEST, Compression, Protocol, resolve
+from otel_k8s_cgroup.settings.otlp import LONGEST, NOWHERE, Compression, Protocol, resolve
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         "whether /metrics of health_listen also has what is sent, pods' names included", default=False
     )
     otlp_endpoint: Annotated[str | None, _by(_optional(values.text))] = _row(
-        "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so",
+        "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so; none with scrape alone",
         "",
         "http://localhost:4317, over HTTP http://localhost:4318/v1/metrics",
     )
@@ -316,6 +316,9 @@ class Settings(BaseSettings):
         if self.scrape and self.health_listen is None:
             given = Given("true", self.sources["scrape"])
             problems.append(refusal("scrape", given, "that only together with health_listen, which is not set"))
+        if self.otlp_endpoint == NOWHERE and not self.scrape:
+            given = Given(self.otlp_endpoint, self.sources["otlp_endpoint"])
+            problems.append(refusal("otlp_endpoint", given, "that only together with scrape, which is not set"))
         try:
             _ = self.otlp
         except ValueError as allowed_endpoint:

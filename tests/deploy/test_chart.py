@@ -211,6 +211,12 @@ def expect_scrape(objects: list[Object], loaded: Settings) -> None:
     assert [port["port"] for port in ingress["ports"]] == [8080]
 
 
+def expect_scrape_alone(objects: list[Object], loaded: Settings) -> None:
+    assert (loaded.scrape, loaded.otlp.endpoint, loaded.state_file) == (True, "", None)
+    spec = of_kind("NetworkPolicy", objects)["spec"]
+    assert [port["port"] for rule in spec["egress"] for port in rule["ports"]] == [53, 53, 443, 6443]
+
+
 def expect_health_off(objects: list[Object], loaded: Settings) -> None:
     assert not container(objects).spec.keys() & {"ports", "livenessProbe", "readinessProbe"}
     (config,) = container(objects).config.values()
@@ -363,6 +369,8 @@ REFUSED = {
     "podMonitor.create=true,health.enabled=false": "podMonitor.create is set, but health.enabled is false",
     "podMonitor.create=true,networkPolicy.create=true": "name in networkPolicy.scrapeFrom who may scrape",
     "config.health_listen=:1": "config.health_listen: set health instead",
+    "otlp.endpoint=none": "otlp.endpoint is none, but health.scrape is not set",
+    "otlp.endpoint=none,health.scrape=true,otlp.headers.a=b": "otlp.headers, otlp.headersSecret or otlp.tls is set",
     "config.scrape=true": "config.scrape: set health.scrape instead",
     "health.scrape=true,health.enabled=false": "health.scrape is set, but health.enabled is false",
     "health.address=localhost": "'/health/address'",
@@ -414,4 +422,5 @@ def test_the_notes_say_how_to_see_that_it_works() -> None:
     assert "WARNING" in notes("--set", "otlp.headers.authorization=x")
     assert "WARNING: whatever reaches port 8080" in notes("--set", "health.scrape=true")
     assert "WARNING" not in notes("-f", values_file("scrape"))
+    assert "at /metrics of port 8080.\n" in notes("-f", values_file("scrape-alone"))
     assert "has to be on the nodes" in notes()

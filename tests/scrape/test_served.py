@@ -215,3 +215,21 @@ def test_a_real_exporter_is_scraped(node: Path) -> None:
             names = {family.name for family in families_of(asked(port)[1].decode())}
             assert program.stop() == 0
     assert {"otel_k8s_cgroup_pods", "cpu_time_delta_nanoseconds", "memory_usage_bytes", "k8s_pod"} <= names
+
+
+def test_a_real_exporter_that_is_scraped_alone(node: Path) -> None:
+    """It is ready without a receiver, keeps nothing that waits, and ends as any other."""
+    port = free_port()
+    argv = [
+        *(sys.executable, "-m", "otel_k8s_cgroup", "run", *flags(node), "--poll-interval", "50ms"),
+        *("--otlp-endpoint", "none", "--health-listen", str(port), "--scrape"),
+    ]
+    with started(argv) as program:
+        program.wait_for_line(lambda line: "to /metrics alone" in line)
+        while get(port, "/readyz")[0] != 200:
+            pass
+        of = {family.name: family for family in families_of(asked(port)[1].decode())}
+        assert program.stop() == 0
+    assert of["cpu_time_delta_nanoseconds"].samples
+    assert [sample.value for sample in of["otel_k8s_cgroup_queue_bytes"].samples] == [0]
+    assert of["otel_k8s_cgroup_export_requests"].samples == []

@@ -29,6 +29,14 @@
 {{- if and .tls.certificate (not .tls.secret) -}}
 {{- fail "otlp.tls.certificate is set without otlp.tls.secret, the Secret that has it" -}}
 {{- end -}}
+{{- if eq .endpoint "none" -}}
+{{- if not $.Values.health.scrape -}}
+{{- fail "otlp.endpoint is none, but health.scrape is not set: what is measured would go nowhere" -}}
+{{- end -}}
+{{- if or .headers .headersSecret.name .tls.secret -}}
+{{- fail "otlp.headers, otlp.headersSecret or otlp.tls is set, but otlp.endpoint is none: nothing is sent" -}}
+{{- end -}}
+{{- end -}}
 {{- if and .tls.secret (hasPrefix "http://" .endpoint) -}}
 {{- fail (printf "otlp.tls.secret is set, but otlp.endpoint is %s: with https:// it is sent to over TLS" .endpoint) -}}
 {{- end -}}
