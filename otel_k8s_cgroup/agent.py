@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.entities import Entities
-from otel_k8s_cgroup.errors import CgroupError, CgroupRootError
-from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver, open_transport
-from otel_k8s_cgroup.health import Status, serving
+from otel_k8s_cgroup.errors import CgroupError, CgroupRootError, ExporterError
+from otel_k8s_cgroup.export import Exporter, NoExporter, StateFile, StateSaver, open_transport
+from otel_k8s_cgroup.health import Status, serving, stalled_seconds
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.model import EntityKind, LeftOut
-from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, watch_pods
+from otel_k8s_cgroup.scrape import NO_LIBRARY, Latest, Pods, is_library_there
+from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, parts_of, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Agent:
         describe: makes the entities.
         source: who lists the pods, for messages.
         start_time_wait_ns: see ``KnownPods``.
+        latest: keeps the last tick's values for who scrapes.
         mono_clock: nanoseconds; measures all that elapses.
         wall_clock: nanoseconds since the epoch; only stamps.
     """
@@ -109,11 +111,12 @@ class Agent:
         cgroups: NodeCgroups,
         pods: Callable[[], Sequence[Pod]],
         left_out: Callable[[], LeftOut] = LeftOut,
-        exporter: Exporter,
+        exporter: Exporter | NoExporter,
         instruments: Instruments,
         describe: Describe,
         source: str = "the API",
         start_time_wait_ns: int = START_TIME_WAIT_NS,
+        latest: Latest | None = None,
         mono_clock: Callable[[], int] = time.monotonic_ns,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -132,6 +135,7 @@ class Agent:
         self._exporter = exporter
         self._instruments = instruments
         self._entities = Entities(describe)
+        self._latest = latest
         self._mono_clock = mono_clock
         self._wall_clock = wall_clock
         self.known = KnownPods(start_time_wait_ns)
@@ -154,6 +158,8 @@ class Agent:
             entities, readings, collected = self._named(whose, readings, collected)
         self.pods = sum(reading.kind is EntityKind.POD for reading in readings)
         self._exporter.put(entities, readings, collected, wall_offset_ns)
+        if self._latest is not None:
+            self._latest.put(looked_ns, entities, readings, collected, self._cgroups.due)
         self.ticks += 1
         self.tick_ns += self._mono_clock() - looked_ns
 
@@ -270,7 +276,7 @@ class Agent:
 
 
 def own_rows(
-    agent: Agent, exporter: Exporter, watcher: PodWatcher, dropped_log_lines: Callable[[], int]
+    agent: Agent, exporter: Exporter | NoExporter, watcher: PodWatcher, dropped_log_lines: Callable[[], int]
 ) -> list[OwnMetric]:
     """What the exporter tells of itself; the README's table has these rows."""
     stats = exporter.stats
@@ -332,6 +338,21 @@ def own_rows(
     ]
 
 
+def latest_of(settings: RunSettings) -> Latest | None:
+    """What is scraped of the ticks; None where ``scrape`` is not set.
+
+    Raises:
+        ExporterError: what writes it is not installed.
+    """
+    if not settings.scrape:
+        return None
+    if not is_library_there():
+        raise ExporterError(f"scrape: {NO_LIBRARY}")
+    metrics, poll = metrics_of(settings), settings.poll_interval
+    most_ns = round(stalled_seconds(poll.total_seconds()) * 1e9)
+    return Latest(metrics, parts_of(metrics, dict(settings.intervals), poll), most_ns=most_ns)
+
+
 def run(
     settings: RunSettings,
     stop: Stop,
@@ -352,16 +373,19 @@ def run(
     """
     watcher = watch_pods(settings, hide_token)
     instruments = Instruments(metrics_of(settings), device_name)
-    exporter = Exporter(
-        open_transport(settings.otlp),
-        instruments.know,
-        queue_bytes=settings.queue_bytes,
-        endpoint=settings.otlp.endpoint,
-        prefix=settings.metric_prefix,
-        suffix=settings.metric_suffix,
-        own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
-        state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
-    )
+    latest = latest_of(settings)
+    exporter: Exporter | NoExporter = NoExporter()
+    if settings.otlp.endpoint:
+        exporter = Exporter(
+            open_transport(settings.otlp),
+            instruments.know,
+            queue_bytes=settings.queue_bytes,
+            endpoint=settings.otlp.endpoint,
+            prefix=settings.metric_prefix,
+            suffix=settings.metric_suffix,
+            own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
+            state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
+        )
     agent = Agent(
         cgroups=open_cgroups(settings),
         pods=lambda: watcher.pods,
@@ -377,6 +401,7 @@ def run(
         source=LISTED_BY[settings.pod_source.method],
         # A file has what it has.
         start_time_wait_ns=0 if settings.pod_source.method == "file" else START_TIME_WAIT_NS,
+        latest=latest,
     )
     telemetry = Telemetry(
         own_rows(agent, exporter, watcher, dropped_log_lines),
@@ -385,22 +410,22 @@ def run(
         resource_attributes=settings.resource_attributes,
     )
     _log.info(
-        "node %s: pods from %s, cgroups below %s, every %g s to %s (%s)",
+        "node %s: pods from %s, cgroups below %s, every %g s to %s",
         settings.k8s_node,
         settings.pod_source.method,
         settings.cgroup_root,
         settings.poll_interval.total_seconds(),
-        settings.otlp.endpoint,
-        settings.otlp.protocol,
+        f"{settings.otlp.endpoint} ({settings.otlp.protocol})" if settings.otlp.endpoint else "/metrics alone",
     )
     status = Status(
         ticks=lambda: agent.ticks,
         are_pods_listed=watcher.synced.is_set,
         pods=lambda: len(watcher.pods),
         measured=lambda: agent.pods,
-        accepted=lambda: exporter.stats.requests["ok"],
+        accepted=(lambda: exporter.stats.requests["ok"]) if settings.otlp.endpoint else None,
         rows=own_rows(agent, exporter, watcher, dropped_log_lines),
         poll_seconds=settings.poll_interval.total_seconds(),
+        measured_pods=None if latest is None else Pods(latest, settings.metric_prefix, settings.metric_suffix),
     )
     health = ExitStack()
     health.enter_context(serving(settings.health_listen, status))

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Attributes, Container, Pod
 
+LABELS = ("container", "id", "image", "name", "namespace", "pod")
+"""What the kubelet has on each of its series, empty where there is nothing to say."""
+
 
 def cadvisor_points(node: str, path: str, pod: Pod | None = None, container: Container | None = None) -> Attributes:
     """The labels by which cAdvisor, in a kubelet, tells cgroups apart: they are on each point of its schema.

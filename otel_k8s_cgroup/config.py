@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from otel_k8s_cgroup.redaction import HIDDEN
 from otel_k8s_cgroup.settings.given import SECRET_KEYS
+from otel_k8s_cgroup.settings.otlp import NOWHERE
 from otel_k8s_cgroup.settings.written import as_written, toml
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def entries(settings: Settings, redact: Callable[[str], str]) -> list[Entry]:
         redact: hides secrets in a text.
     """
     # What follows from the endpoint and the protocol together is in force, not what was given for each.
-    resolved = {"otlp_endpoint": settings.otlp.endpoint, "otlp_protocol": settings.otlp.protocol}
+    resolved = {"otlp_endpoint": settings.otlp.endpoint or NOWHERE, "otlp_protocol": settings.otlp.protocol}
     found = []
     for key, source in settings.sources.items():
         value = as_written(resolved.get(key, settings.value(key)))

@@ -77,10 +77,10 @@ class Metric:
 
     def named(self, kind: EntityKind) -> str:
         """Its name for such entities."""
-        return f"{_ENTITY_NAMES[kind]}.{self.name}" if self.of_entity else self.name
+        return f"{ENTITY_NAMES[kind]}.{self.name}" if self.of_entity else self.name
 
 
-_ENTITY_NAMES = {
+ENTITY_NAMES = {
     EntityKind.POD: "k8s.pod",
     EntityKind.CONTAINER: "container",
     EntityKind.QOS: "k8s.node",

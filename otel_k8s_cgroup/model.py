@@ -88,7 +88,8 @@ class OtlpTarget:
 
     protocol: Literal["grpc", "http/protobuf"]
     endpoint: str
-    """A whole URL. gRPC: scheme and authority, no path. HTTP: as it is posted to, ``/v1/metrics`` included."""
+    """A whole URL. gRPC: scheme and authority, no path. HTTP: as it is posted to, ``/v1/metrics`` included. Empty:
+    nothing is sent."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Lower-case names. Not in the repr: they carry credentials."""
     timeout_seconds: float = 10.0
@@ -166,6 +167,8 @@ class RunSettings:
     otlp: OtlpTarget
     health_listen: str | None = None
     """``host:port``, the host an IP address."""
+    scrape: bool = False
+    """Whether ``/metrics`` has the pods' figures, too."""
     k8s_kubeconfig: str | None = None
     k8s_access: ApiAccess = ApiAccess()
     """Of ``k8s_kubeconfig``."""

@@ -48,7 +48,9 @@ def test_each_place_is_named(tmp_path: Path) -> None:
 
 def test_what_it_prints_is_a_configuration_file(tmp_path: Path) -> None:
     """TOML with the same values; where each is from stands behind it."""
-    result = config("--k8s-node", "n1", "--poll-interval", "90s", "--metric-prefix", "my.")
+    scraped_alone = ("--otlp-endpoint", "none", "--health-listen", "8081", "--scrape")
+    result = config("--k8s-node", "n1", "--poll-interval", "90s", "--metric-prefix", "my.", *scraped_alone)
+    assert 'otlp_endpoint = "none"' in result.stdout
     assert 'poll_interval = "1m30s"' in result.stdout
     assert "# flag --poll-interval" in result.stdout
     file = tmp_path / "printed.toml"

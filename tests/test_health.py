@@ -88,6 +88,13 @@ def test_readyz_says_what_is_missing() -> None:
     assert missing() == []
 
 
+def test_readyz_waits_for_no_receiver_where_nothing_is_sent() -> None:
+    """And says so."""
+    status = Exporter().status._replace(are_pods_listed=lambda: True, accepted=None)
+    answer = Health(status).answer("/readyz")
+    assert (answer.status, "export: none, for otlp_endpoint is none" in answer.text) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"), ("", "text/plain")],
@@ -96,7 +103,7 @@ def test_metrics_in_the_form_that_is_asked_for(accept: str, content_type: str) -
     """OpenMetrics or Prometheus' older text, with the names that OpenTelemetry's rules give."""
     answer = Exporter().health.answer("/metrics", accept)
     assert (answer.status, answer.content_type.partition(";")[0]) == (200, content_type)
-    lines = answer.text.splitlines()
+    lines = "".join(answer.pieces or ()).splitlines()
     assert "otel_k8s_cgroup_ticks_total 0.0" in lines
     assert "otel_k8s_cgroup_tick_duration_seconds_total 1.5" in lines
     assert "otel_k8s_cgroup_queue_bytes 7.0" in lines

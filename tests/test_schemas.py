@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_k8s_cgroup.metrics import Metric
+    from otel_k8s_cgroup.scrape import Latest
     from tests.otlp import Point
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -86,8 +87,8 @@ class Kept:
         """Nothing to close."""
 
 
-def sent(fixture: str, metrics: Sequence[Metric], directory: Path) -> list[Point]:
-    """What is sent of a tree whose cgroups were made between two readings a second apart."""
+def sent(fixture: str, metrics: Sequence[Metric], directory: Path, latest: Latest | None = None) -> list[Point]:
+    """What is sent of a tree whose cgroups were made between two readings a second apart; ``latest`` has the last."""
     mono_ns = 5 * SECOND
     if fixture.startswith("v2"):
         (directory / "cgroup.controllers").write_text("cpu memory\n")
@@ -112,6 +113,7 @@ def sent(fixture: str, metrics: Sequence[Metric], directory: Path) -> list[Point
         exporter=exporter,
         instruments=instruments,
         describe=Describe("node-1", boot_unix_ns=1_799_000_000 * SECOND),
+        latest=latest,
         mono_clock=lambda: mono_ns,
         wall_clock=lambda: mono_ns + NOW_NS,
     )

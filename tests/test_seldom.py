@@ -18,6 +18,7 @@ from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.model import Container, Details, LeftOut, Pod
 from otel_k8s_cgroup.schemas import select
+from otel_k8s_cgroup.scrape import Latest
 from otel_k8s_cgroup.sources import parts_of
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.otlp import points
@@ -69,13 +70,15 @@ class Node:
         self.receiver = Receiver()
         metrics = select(schemas, groups)
         instruments = Instruments(metrics)
+        parts = parts_of(metrics, intervals or {}, timedelta(seconds=1))
+        self.latest = Latest(metrics, parts, most_ns=30 * SECOND, clock=lambda: self.now_ns)
         self.exporter = Exporter(self.receiver, instruments.know, queue_bytes=queue_bytes)
         self.agent = Agent(
             cgroups=NodeCgroups(
                 str(self.tree.root),
                 open_files=OpenFiles(100),
                 clock=lambda: self.now_ns,
-                parts=parts_of(metrics, intervals or {}, timedelta(seconds=1)),
+                parts=parts,
                 containers=True,
             ),
             pods=lambda: self.listed,
@@ -83,6 +86,7 @@ class Node:
             exporter=self.exporter,
             instruments=instruments,
             describe=Describe("node"),
+            latest=self.latest,
             mono_clock=lambda: self.now_ns,
             wall_clock=lambda: self.now_ns + 10**18,
         )

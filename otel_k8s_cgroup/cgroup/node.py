@@ -214,6 +214,11 @@ class NodeCgroups:
         return {key: tracked.path for key, tracked in self._tracked.items() if tracked.kind is EntityKind.POD}
 
     @property
+    def due(self) -> frozenset[int]:
+        """The parts that the last reading read, by their numbers; a first reading of a cgroup has all."""
+        return self._due
+
+    @property
     def look(self) -> Look:
         """What the last look was of, and what it could not see."""
         if self._directories is None or self._hierarchy is None:

@@ -226,6 +226,8 @@ def otlp_send(bench: Bench) -> str:
     from otel_k8s_cgroup.export import open_transport  # noqa: PLC0415 gRPC takes a while
 
     target = bench.settings.otlp
+    if not target.endpoint:
+        raise Skipped("otlp_endpoint is none: nothing is sent")
     if bench.before_install and bench.origins.get("otlp_endpoint") == "default":
         raise Skipped("otlp_endpoint is not set")
     transport = open_transport(target)

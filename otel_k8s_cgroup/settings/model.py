@@ -26,7 +26,7 @@ from otel_k8s_cgroup.model import (
 )
 from otel_k8s_cgroup.settings import lists, values
 from otel_k8s_cgroup.settings.given import Given, joined, refusal
-from otel_k8s_cgroup.settings.otlp import LONGEST, Compression, Protocol, resolve
+from otel_k8s_cgroup.settings.otlp import LONGEST, NOWHERE, Compression, Protocol, resolve
 
 T = TypeVar("T")
 
@@ -190,8 +190,11 @@ class Settings(BaseSettings):
     health_listen: Annotated[str | None, _by(values.listen_address)] = _row(
         "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
     )
+    scrape: Annotated[bool, _by(values.boolean)] = _row(
+        "whether /metrics of health_listen also has what is sent, pods' names included", default=False
+    )
     otlp_endpoint: Annotated[str | None, _by(_optional(values.text))] = _row(
-        "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so",
+        "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so; none with scrape alone",
         "",
         "http://localhost:4317, over HTTP http://localhost:4318/v1/metrics",
     )
@@ -310,6 +313,12 @@ class Settings(BaseSettings):
             if needs and self.k8s_kubeconfig is None:
                 given = Given("kubeconfig" if key == "token_retrieval" else self.k8s_context, self.sources[key])
                 problems.append(refusal(key, given, "that only together with k8s_kubeconfig, which is not set"))
+        if self.scrape and self.health_listen is None:
+            given = Given("true", self.sources["scrape"])
+            problems.append(refusal("scrape", given, "that only together with health_listen, which is not set"))
+        if self.otlp_endpoint == NOWHERE and not self.scrape:
+            given = Given(self.otlp_endpoint, self.sources["otlp_endpoint"])
+            problems.append(refusal("otlp_endpoint", given, "that only together with scrape, which is not set"))
         try:
             _ = self.otlp
         except ValueError as allowed_endpoint:

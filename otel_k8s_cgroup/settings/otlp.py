@@ -43,6 +43,8 @@ _GRPC_DEFAULT = "http://localhost:4317"
 _HTTP_DEFAULT = "http://localhost:4318"
 _HTTP_PORT = 4318
 _METRICS_PATH = "/v1/metrics"
+NOWHERE: Final = "none"
+"""As an endpoint: nothing is sent."""
 
 
 class MetricsUrl(str):
@@ -115,6 +117,8 @@ def resolve(endpoint: str | None, protocol: Protocol | None, *, insecure: bool) 
     Without a protocol the port 4318, which is that of OTLP over HTTP, means ``http/protobuf``, and all else gRPC.
     A gRPC endpoint without a scheme is https, or http where ``insecure``. Raises `ValueError` with what is allowed.
     """
+    if endpoint == NOWHERE:
+        return protocol or "grpc", ""
     if protocol is None:
         protocol = "http/protobuf" if _is_http(endpoint) else "grpc"
     if protocol == "grpc":

@@ -65,7 +65,9 @@ def warn_of_misspelt(environ: Mapping[str, str]) -> None:
             )
     if (exporter := environ.get(_METRICS_EXPORTER, "").strip()) not in ("", "otlp"):
         logger.warning(
-            "%s: found %s, which has no effect: metrics go out as OTLP only", _METRICS_EXPORTER, one_line(exporter)
+            "%s: found %s, which has no effect: set otlp_endpoint and scrape instead",
+            _METRICS_EXPORTER,
+            one_line(exporter),
         )
 
 

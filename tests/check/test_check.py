@@ -310,6 +310,13 @@ def test_a_receiver_that_does_not_answer(world: World) -> None:
         assert "no answer within 0.2 s" in world.fault("otlp-send").evidence
 
 
+def test_no_receiver_that_is_wanted(world: World) -> None:
+    """Where what is measured is scraped alone."""
+    world.flags |= {"otlp_endpoint": "none", "scrape": "true", "health_listen": str(free_port())}
+    found = world.results()["otlp-send"]
+    assert (found.status, found.evidence) == (Status.SKIPPED, "otlp_endpoint is none: nothing is sent")
+
+
 def test_credentials_over_plain_http(world: World) -> None:
     """To another machine; here to a name that is not there."""
     world.flags |= {"otlp_headers": f"authorization=Bearer {SECRET}", "otlp_endpoint": "http://otlp.invalid:4317"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,6 +13,7 @@ from tests.cluster.api import eventually
 from tests.cluster.conftest import api_flags, words
 from tests.cluster.layout import NODE
 from tests.cluster.pods import container, pod, resources
+from tests.fakes.faulty_otlp import free_port
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.programs import clean_environ, exporter
 from tests.settings.test_examples import EXAMPLES
@@ -35,8 +37,22 @@ def add(found: Series, name: str, labels: Labels, value: float) -> None:
     found[name, frozenset(labels.items())] = who, value
 
 
+def text_of_kubelet(cluster: Cluster) -> str:
+    return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/cadvisor")
+
+
+def label_names(text: str) -> dict[str, set[frozenset[str]]]:
+    """Of each metric's series, labels that are empty included; but for the node, which is ours alone."""
+    found: dict[str, set[frozenset[str]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in DOCUMENTED:
+                found.setdefault(sample.name, set()).add(frozenset(sample.labels) - {"node"})
+    return found
+
+
 def of_kubelet(cluster: Cluster) -> Series:
-    text = cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics/cadvisor")
+    text = text_of_kubelet(cluster)
     found: Series = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -82,10 +98,17 @@ def test_the_kubelet_has_the_same_series(cluster: Cluster, observer: Observer) -
             **api_flags(),
             "--poll-interval": "500ms",
             "--otlp-endpoint": receiver.endpoint,
+            "--health-listen": str(port := free_port()),
+            "--scrape": "true",
         }
         with exporter(*words(flags), environ=clean_environ(NODE_NAME=NODE)):
             receiver.wait_for(lambda _messages: wanted <= ids(of_exporter(receiver)))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+                scraped = label_names(answer.read().decode())
         ours = of_exporter(receiver)
+    # What is scraped has the kubelet's labels, and those that are empty there are empty here.
+    of_both = label_names(text_of_kubelet(cluster))
+    assert {name: of_both.get(name, labels) for name, labels in scraped.items()} == scraped
     # Where there is no limit, and where it cannot read a figure, it writes 0. Of a level, the API says no start.
     missing = {key for key, (_, value) in theirs.items() if value} - ours.keys()
     assert missing == {("container_start_time_seconds", frozenset({("id", level)})) for level in LEVELS}

@@ -202,6 +202,21 @@ def expect_pod_monitor(objects: list[Object], loaded: Settings) -> None:
     assert 'health_listen = "[::]:9100"' in config["config.toml"]
 
 
+def expect_scrape(objects: list[Object], loaded: Settings) -> None:
+    """Labels of who is measured are not overwritten by those of the exporter's own pod."""
+    assert (loaded.scrape, loaded.schemas) == (True, ("cadvisor",))
+    (endpoint,) = of_kind("PodMonitor", objects)["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "health", "path": "/metrics", "interval": "30s", "honorLabels": True}
+    (ingress,) = of_kind("NetworkPolicy", objects)["spec"]["ingress"]
+    assert [port["port"] for port in ingress["ports"]] == [8080]
+
+
+def expect_scrape_alone(objects: list[Object], loaded: Settings) -> None:
+    assert (loaded.scrape, loaded.otlp.endpoint, loaded.state_file) == (True, "", None)
+    spec = of_kind("NetworkPolicy", objects)["spec"]
+    assert [port["port"] for rule in spec["egress"] for port in rule["ports"]] == [53, 53, 443, 6443]
+
+
 def expect_health_off(objects: list[Object], loaded: Settings) -> None:
     assert not container(objects).spec.keys() & {"ports", "livenessProbe", "readinessProbe"}
     (config,) = container(objects).config.values()
@@ -354,6 +369,10 @@ REFUSED = {
     "podMonitor.create=true,health.enabled=false": "podMonitor.create is set, but health.enabled is false",
     "podMonitor.create=true,networkPolicy.create=true": "name in networkPolicy.scrapeFrom who may scrape",
     "config.health_listen=:1": "config.health_listen: set health instead",
+    "otlp.endpoint=none": "otlp.endpoint is none, but health.scrape is not set",
+    "otlp.endpoint=none,health.scrape=true,otlp.headers.a=b": "otlp.headers, otlp.headersSecret or otlp.tls is set",
+    "config.scrape=true": "config.scrape: set health.scrape instead",
+    "health.scrape=true,health.enabled=false": "health.scrape is set, but health.enabled is false",
     "health.address=localhost": "'/health/address'",
     "serviceAccount.create=false": "serviceAccount.create is false: name the account",
 }
@@ -401,4 +420,7 @@ def test_the_notes_say_how_to_see_that_it_works() -> None:
     assert "WARNING" not in text
     assert "has to be on the nodes" not in text
     assert "WARNING" in notes("--set", "otlp.headers.authorization=x")
+    assert "WARNING: whatever reaches port 8080" in notes("--set", "health.scrape=true")
+    assert "WARNING" not in notes("-f", values_file("scrape"))
+    assert "at /metrics of port 8080.\n" in notes("-f", values_file("scrape-alone"))
     assert "has to be on the nodes" in notes()

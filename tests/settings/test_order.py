@@ -54,6 +54,7 @@ SAMPLES = {
     "queue_bytes": ("64KiB", "1000000"),
     "state_file": ("/state/a.json", "/state/b.json"),
     "health_listen": ("127.0.0.1:8081", "[::]:8081"),
+    "scrape": ("true", "false"),
     "otlp_endpoint": ("http://a:4317", "https://b:4317"),
     "otlp_protocol": ("grpc", "http/protobuf"),
     "otlp_headers": ("a=b", "c=d,e=f"),
@@ -69,7 +70,13 @@ NEEDS = {
     "k8s_context": "k8s_kubeconfig",
     "otlp_client_key": "otlp_client_certificate",
     "otlp_client_certificate": "otlp_client_key",
+    "scrape": "health_listen",
 }
+
+
+def needed_by(key: str, pem: str) -> dict[str, object]:
+    """The settings that have to be there for a key's samples to be right."""
+    return {NEEDS[key]: SAMPLES[NEEDS[key]][0].replace("PEM", pem)} if key in NEEDS else {}
 
 
 def attribute(settings: object, key: str) -> object:
@@ -85,7 +92,7 @@ def test_samples_are_complete(read: Read) -> None:
 def test_flags_win_over_environment_over_file_over_default(key: str, read: Read, pem: str, config_file: Path) -> None:
     """Each place wins over the ones after it, with the whole value, and `sources` names it as one would look for it."""
     first, second = (pem if text == "PEM" else text for text in SAMPLES[key])
-    needed: dict[str, object] = {NEEDS[key]: pem} if key in NEEDS else {}
+    needed = needed_by(key, pem)
     variable = f"OTEL_K8S_CGROUP_{key.upper()}"
     file = f"{key} = '{first}'"
 

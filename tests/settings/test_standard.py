@@ -53,7 +53,7 @@ def test_other_variables_are_nobodys_mistake(name: str, read: Read, caplog: pyte
 @pytest.mark.parametrize(
     ("name", "text", "beginning"),
     [
-        ("OTEL_METRICS_EXPORTER", "none", "found none, which has no effect: metrics go out as OTLP only"),
+        ("OTEL_METRICS_EXPORTER", "none", "found none, which has no effect: set otlp_endpoint and scrape instead"),
         (
             f"{PREFIX}METRICS_TEMPORALITY_PREFERENCE",
             "deltas",

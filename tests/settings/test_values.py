@@ -144,6 +144,8 @@ REFUSED: list[tuple[str, object, str]] = [
     ("intervals", {"memory": 10}, "a duration with its unit"),
     ("intervals", {"memroy": "10s"}, 'did you mean "memory"?'),
     ("intervals", {"memory": "1s"}, "at least poll_interval, which is 5s (default)"),
+    ("otlp_endpoint", "none", "that only together with scrape, which is not set"),
+    ("scrape", "true", "that only together with health_listen, which is not set"),
     ("exclude_containers", ["Istio"], 'such as ["istio-*"]'),
     ("cpu_percent_of", "cpu", '"core", "node"'),
     ("point_attributes", "yes", "true, false"),

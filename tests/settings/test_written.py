@@ -10,7 +10,7 @@ import pytest
 from otel_k8s_cgroup.settings import load
 from otel_k8s_cgroup.settings.written import as_written, toml
 
-from .test_order import NEEDS, SAMPLES
+from .test_order import SAMPLES, needed_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ def test_what_is_written_is_read_as_the_same(key: str, tmp_path: Path, pem: str)
     """Of every setting."""
     for sample in SAMPLES[key]:
         text = pem if sample == "PEM" else sample
-        needed: dict[str, object] = {NEEDS[key]: pem} if key in NEEDS else {}
+        needed = needed_by(key, pem)
         value = load(flags={key: text, **needed}, environ={}, config_file=None).value(key)
         file = tmp_path / "written.toml"
         file.write_text(f"{key} = {toml(as_written(value))}\n")

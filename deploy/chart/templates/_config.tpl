@@ -33,6 +33,7 @@
 {{- end -}}
 {{- with .Values.health -}}
 {{- if .enabled }}{{ $_ := set $made "health_listen" (printf "%s:%v" .address .port) }}{{ end -}}
+{{- if .scrape }}{{ $_ := set $made "scrape" true }}{{ end -}}
 {{- end -}}
 {{- if ne .Values.state.kind "none" -}}
 {{- $_ := set $made "state_file" "/var/lib/otel-k8s-cgroup/state.json" -}}

@@ -6,6 +6,7 @@
   "state_file" "set state instead"
   "pod_source" "set podSource instead"
   "health_listen" "set health instead"
+  "scrape" "set health.scrape instead"
   "kubelet_ca_file" "set kubelet.certificate instead"
   "otlp_endpoint" "set otlp.endpoint instead"
   "otlp_headers" "set otlp.headers or otlp.headersSecret instead (a ConfigMap is no place for a secret)"
@@ -28,6 +29,14 @@
 {{- if and .tls.certificate (not .tls.secret) -}}
 {{- fail "otlp.tls.certificate is set without otlp.tls.secret, the Secret that has it" -}}
 {{- end -}}
+{{- if eq .endpoint "none" -}}
+{{- if not $.Values.health.scrape -}}
+{{- fail "otlp.endpoint is none, but health.scrape is not set: what is measured would go nowhere" -}}
+{{- end -}}
+{{- if or .headers .headersSecret.name .tls.secret -}}
+{{- fail "otlp.headers, otlp.headersSecret or otlp.tls is set, but otlp.endpoint is none: nothing is sent" -}}
+{{- end -}}
+{{- end -}}
 {{- if and .tls.secret (hasPrefix "http://" .endpoint) -}}
 {{- fail (printf "otlp.tls.secret is set, but otlp.endpoint is %s: with https:// it is sent to over TLS" .endpoint) -}}
 {{- end -}}
@@ -41,6 +50,9 @@
 {{- end -}}
 {{- if and .Values.podMonitor.create (not .Values.health.enabled) -}}
 {{- fail "podMonitor.create is set, but health.enabled is false, and nothing answers at /metrics" -}}
+{{- end -}}
+{{- if and .Values.health.scrape (not .Values.health.enabled) -}}
+{{- fail "health.scrape is set, but health.enabled is false, and nothing answers at /metrics" -}}
 {{- end -}}
 {{- if and .Values.podMonitor.create .Values.networkPolicy.create (not .Values.networkPolicy.scrapeFrom) -}}
 {{- fail "podMonitor.create and networkPolicy.create are set: name in networkPolicy.scrapeFrom who may scrape" -}}
