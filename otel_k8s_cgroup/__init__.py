@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from otel_k8s_cgroup.errors import CgroupRootError, ExporterError, KubeError, SettingsError
     from otel_k8s_cgroup.library import PodReader, PodReading, read_pods
+    from otel_k8s_cgroup.observe import ObservedPods, observe_pods, pod_view
 
 __version__ = "0.1.0"
 
@@ -18,16 +19,20 @@ __all__ = [
     "CgroupRootError",
     "ExporterError",
     "KubeError",
+    "ObservedPods",
     "PodReader",
     "PodReading",
     "SettingsError",
     "__version__",
+    "observe_pods",
+    "pod_view",
     "read_pods",
 ]
 
 _HOMES = {
     "errors": ("CgroupRootError", "ExporterError", "KubeError", "SettingsError"),
     "library": ("PodReader", "PodReading", "read_pods"),
+    "observe": ("ObservedPods", "observe_pods", "pod_view"),
 }
 
 

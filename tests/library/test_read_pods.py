@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UID = "7922aa99-d4aa-4885-a953-82976860b23a"
 CONTAINER = "1c33afbc" * 8
 A, B = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
-PUBLIC = ["CgroupRootError", "ExporterError", "KubeError", "PodReader", "PodReading", "SettingsError"]
+PUBLIC = ["CgroupRootError", "ExporterError", "KubeError", "ObservedPods", "PodReader", "PodReading", "SettingsError"]
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_errors_are_one_line_that_names_the_cause(tmp_path: Path) -> None:
 
 def test_what_is_public_is_named_and_cheap() -> None:
     """``__all__`` is all that is public; importing the package imports nothing of it yet."""
-    assert otel_k8s_cgroup.__all__ == [*PUBLIC, "__version__", "read_pods"]
+    assert otel_k8s_cgroup.__all__ == [*PUBLIC, "__version__", "observe_pods", "pod_view", "read_pods"]
     assert [getattr(otel_k8s_cgroup, name).__name__ for name in PUBLIC] == PUBLIC
     with pytest.raises(AttributeError, match="has no attribute 'read_pod'"):
         _ = otel_k8s_cgroup.read_pod
