@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions, Observation, get_meter_provider
@@ -20,7 +21,8 @@ from opentelemetry.sdk.metrics._internal.aggregation import _LastValueAggregatio
 from opentelemetry.sdk.metrics.view import Aggregation, DefaultAggregation, View
 
 from otel_k8s_cgroup import __version__
-from otel_k8s_cgroup.errors import CgroupRootError
+from otel_k8s_cgroup.errors import CgroupRootError, ExporterError
+from otel_k8s_cgroup.export.encode import SCHEMA_URLS
 from otel_k8s_cgroup.instruments import SCOPE_NAME
 from otel_k8s_cgroup.library import PodReader
 from otel_k8s_cgroup.metrics import By, Instrument
@@ -170,7 +172,8 @@ class ObservedPods:
                 if kind in metric.kinds:
                     self._by_name.setdefault(metric.named(kind), []).append((metric, kind))
         self._series = {name: _Series(name, self._has_view) for name in self._by_name}
-        meter = provider.get_meter(SCOPE_NAME, __version__)
+        (schema,) = {metric.schema for metric in reader.metrics}
+        meter = provider.get_meter(SCOPE_NAME, __version__, SCHEMA_URLS.get(schema))
         create = {
             Instrument.COUNTER: meter.create_observable_counter,
             Instrument.UPDOWN: meter.create_observable_up_down_counter,
@@ -178,7 +181,11 @@ class ObservedPods:
         }
         for name, of_name in self._by_name.items():
             first, _ = of_name[0]
-            create[first.instrument](name, [self._callback(name)], first.unit, first.description)
+            callback = self._callback(name)
+            instrument = create[first.instrument](name, [callback], first.unit, first.description)
+            # Of an instrument that is there the SDK takes no further callbacks, and says nothing.
+            if callback not in getattr(instrument, "_callbacks", (callback,)):
+                raise ExporterError("observe_pods: this MeterProvider has its instruments already; it takes one call")
 
     def __enter__(self) -> Self:
         return self
@@ -285,7 +292,7 @@ def observe_pods(
     """Registers the schema's metrics of the node's pods in ``meter_provider``, or else in the global one.
 
     The provider must be made with ``views=[pod_view()]``: without it an error is logged, and no pods are observed. It
-    takes the instruments of one call, for good. Its readers and exporters may be any. At each collection the
+    takes one call: a second one raises ``ExporterError``. Its readers and exporters may be any. At each collection the
     cgroups are read once. Who a pod is stands on the points. Counters are the kernel's, cumulative since the cgroup was
     made, and exact in either temporality; the first delta of a pod is all that it has used so far. Rates
     (``k8s.pod.cpu.usage``) are of the time since the collection before, by whichever reader.
@@ -303,5 +310,8 @@ def observe_pods(
         wait_seconds=wait_seconds,
         schema=schema,
     )
-    reader.__enter__()
-    return ObservedPods(reader, meter_provider or get_meter_provider())
+    with ExitStack() as undo:
+        undo.enter_context(reader)
+        observed = ObservedPods(reader, meter_provider or get_meter_provider())
+        undo.pop_all()
+    return observed

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
-from otel_k8s_cgroup import observe_pods, pod_view
+from otel_k8s_cgroup import ExporterError, observe_pods, pod_view
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.kube_api import pod
 from tests.fixtures.record import make
@@ -109,11 +109,11 @@ def test_pods_come_and_go_for_ever(tmp_path: Path) -> None:
     """2,500 pods, more than the SDK takes: no overflow, each counted from zero, as many series as pods at once."""
     tree = CgroupTree(tmp_path)
     uids = [str(UUID(int=0x4000_8000_0000_0000_0000 + number)) for number in range(2500)]
-    reader = InMemoryMetricReader(preferred_temporality=DELTA)
-    provider = MeterProvider([reader], views=[pod_view()], shutdown_on_exit=False)
+    readers = InMemoryMetricReader(preferred_temporality=DELTA), InMemoryMetricReader()
+    provider = MeterProvider(readers, views=[pod_view()], shutdown_on_exit=False)
     listed = pods_file(tmp_path, *(pod(f"p{number}", uid=uid) for number, uid in enumerate(uids)))
     seen: dict[str, float] = {}
-    with observe_pods(provider, cgroup_root=str(tmp_path), pods_file=listed, groups=["cpu"]) as observed:
+    with observe_pods(provider, cgroup_root=str(tmp_path), pods_file=listed, groups=["cpu"]):
         running: list[str] = []
         for start in range(0, 2500, 250):
             for uid in running:
@@ -121,11 +121,21 @@ def test_pods_come_and_go_for_ever(tmp_path: Path) -> None:
             running = uids[start : start + 250]
             for number, uid in enumerate(running, start):
                 tree.write(uid, Figures(user_usec=5_000 - number))
-            for point in points(reader)["k8s.pod.cpu.time"]:
-                assert "otel.metric.overflow" not in point.attributes
-                seen[point.attributes["k8s.pod.uid"]] = point.value
-        series = observed._series["k8s.pod.cpu.time"]  # what bounds the SDK's memory
-        assert series._used == 250
+            for reader in readers:
+                found = points(reader)["k8s.pod.cpu.time"]
+                assert len(found) == len(running), "ended pods have no points"
+                for point in found:
+                    assert "otel.metric.overflow" not in point.attributes
+                    assert seen.setdefault(point.attributes["k8s.pod.uid"], point.value) == point.value
+    # There is no public way to ask the SDK what it keeps.
+    kept = [
+        len(match._attributes_aggregation)
+        for storage in provider._measurement_consumer._reader_storages.values()
+        for matches in storage._instrument_view_instrument_matches.values()
+        for match in matches
+    ]
+    assert kept
+    assert max(kept) == 250
     assert seen == {uid: pytest.approx((5_000 - number) / 1e6) for number, uid in enumerate(uids)}
 
 
@@ -158,3 +168,15 @@ def test_a_figure_that_is_absent_for_a_while_is_not_counted_twice(tmp_path: Path
         tree.write(A, Figures(user_usec=3_000))
         (second,) = points(reader)["k8s.pod.cpu.time"]
     assert (first.value, second.value) == (pytest.approx(0.001), pytest.approx(0.002))
+
+
+def test_a_provider_takes_one_call(tmp_path: Path) -> None:
+    """A second one would be silent, since the SDK takes no further callbacks of an instrument: it is refused."""
+    CgroupTree(tmp_path)
+    provider = MeterProvider(views=[pod_view()], shutdown_on_exit=False)
+    listed = pods_file(tmp_path, pod("a", uid=A))
+    with observe_pods(provider, cgroup_root=str(tmp_path), pods_file=listed):
+        pass
+    with pytest.raises(ExporterError, match="this MeterProvider has its instruments already; it takes one call"):
+        observe_pods(provider, cgroup_root=str(tmp_path), pods_file=listed)
+    assert [thread.name for thread in threading.enumerate() if thread.name == "pods"] == []
