@@ -13,6 +13,7 @@ from otel_k8s_cgroup.errors import ExporterError, KubeError
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.model import EntityKind
 from otel_k8s_cgroup.readings import NodeReader, ReadErrors
+from otel_k8s_cgroup.redaction import Redactor
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class PodReading:
 
 
 class PodReader:
-    """Reads the pods of a node, as often as it is asked. To be used in a ``with`` statement, from one thread.
+    """Reads the pods of a node, as often as it is asked. To be used once, in a ``with`` statement,
+    from one thread.
 
     Each parameter that is not given is what ``otel-k8s-cgroup run`` takes: of the environment (``NODE_NAME``,
     ``OTEL_K8S_CGROUP_…``), or the default.
@@ -97,13 +99,16 @@ class PodReader:
             "schema": schema,
         }
         flags = {key: value for key, value in given.items() if value is not None}
-        found = _settings.load(flags=flags, environ=os.environ, config_file=None).plain()
+        # Where the program's own exporter sends to is none of ours.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_EXPORTER_")}
+        found = _settings.load(flags=flags, environ=environ, config_file=None).plain()
         self._settings = found
         self._wait_seconds = wait_seconds
         self.metrics: tuple[Metric, ...] = sources.metrics_of(found)
         self._figures = tuple(dict.fromkeys(point.figure for metric in self.metrics for point in metric.points))
-        self._cgroups = sources.open_cgroups(found, self.metrics)
-        self._watcher = sources.watch_pods(found, lambda _token: None)
+        self._cgroups = sources.open_cgroups(found, self.metrics, is_guest=True)
+        self._redact = Redactor()
+        self._watcher = sources.watch_pods(found, self._redact.add_token)
         describe = Describe(found.k8s_node, shared_attributes(found.resource_attributes))
         self._reader = NodeReader(
             self._cgroups, lambda: self._watcher.pods, describe=describe, left_out=lambda: self._watcher.left_out
@@ -124,7 +129,7 @@ class PodReader:
         if not self._watcher.synced.wait(self._wait_seconds):
             failure = self._watcher.list_failure
             self.close()
-            why = "no answer" if failure is None else str(failure)
+            why = "no answer" if failure is None else self._redact(str(failure))
             raise KubeError(f"no list of pods within {self._wait_seconds:g} s: {why}")
         return self
 

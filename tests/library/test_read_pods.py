@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import otel_k8s_cgroup
 from otel_k8s_cgroup import CgroupRootError, ExporterError, KubeError, PodReader, SettingsError, read_pods
 from tests.cgroup.expected_figures import BUSY, EXPECTED, POD
 from tests.fakes.cgroup_tree import CgroupTree, Figures
-from tests.fakes.kube_api import KubeApi, pod
+from tests.fakes.kube_api import KubeApi, failing, pod
 from tests.fixtures.record import make
 
 if TYPE_CHECKING:
@@ -129,3 +130,28 @@ def test_what_is_public_is_named_and_cheap() -> None:
     program = "import sys, otel_k8s_cgroup; print([n for n in sys.modules if n.startswith('otel_k8s_cgroup.')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_program_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limit of open files is its own, and where it exports to is nothing that could be refused here."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "one-of-its-own")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    CgroupTree(tmp_path).write(A, Figures())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limit[1]))
+    try:
+        assert len(read_pods(cgroup_root=str(tmp_path), pods_file=pods_file(tmp_path, pod("a", uid=A)))) == 1
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, limit[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+def test_an_error_shows_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the API server writes it back."""
+    root = tmp_path / "root"
+    CgroupTree(root)
+    (tmp_path / "token").write_text("s3cr3t-of-the-node")
+    monkeypatch.setenv("OTEL_K8S_CGROUP_TOKEN_RETRIEVAL", f'{{ file = "{tmp_path}/token" }}')
+    with KubeApi() as api:
+        api.always("list", failing(500, "who sends s3cr3t-of-the-node?"))
+        with pytest.raises(KubeError, match=r"who sends \*\*\*\?"):
+            read_pods(cgroup_root=str(root), api_url=api.url, wait_seconds=0.3)
