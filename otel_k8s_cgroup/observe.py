@@ -5,7 +5,8 @@ series apart by who a pod is: an observation has beside its attributes a number,
 this one's cgroup has ended. The View makes the SDK go by that number alone, with an aggregation whose attributes are
 those of who has the number now.
 
-Beside ``instruments``, this module names what is private to the SDK (tests/library/test_observe_pods.py fails where that has changed).
+Beside ``instruments``, this module names what is private to the SDK; tests/library/test_observe_pods.py fails where
+that has changed.
 """
 
 from __future__ import annotations

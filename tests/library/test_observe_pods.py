@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
 import pytest
@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
 from otel_k8s_cgroup import ExporterError, observe_pods, pod_view
+from otel_k8s_cgroup.model import Group, Schema
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.fakes.kube_api import pod
 from tests.fixtures.record import make
@@ -180,3 +181,23 @@ def test_a_provider_takes_one_call(tmp_path: Path) -> None:
     with pytest.raises(ExporterError, match="this MeterProvider has its instruments already; it takes one call"):
         observe_pods(provider, cgroup_root=str(tmp_path), pods_file=listed)
     assert [thread.name for thread in threading.enumerate() if thread.name == "pods"] == []
+
+
+@pytest.mark.parametrize("schema", get_args(Schema))
+def test_each_schema_has_each_series_once(schema: Schema, tmp_path: Path) -> None:
+    """Of all groups, containers and devices included: no two points of a metric have the same attributes."""
+    root = tmp_path / "cgroup"
+    make("v2-6.12", root)
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], views=[pod_view()], shutdown_on_exit=False)
+    listed = pods_file(tmp_path, busy_pod())
+    with observe_pods(
+        provider, schema=schema, cgroup_root=str(root), pods_file=listed, groups=get_args(Group), containers=True
+    ):
+        found = points(reader)
+    assert len(found) > 20
+    for name, of_name in found.items():
+        whose = [tuple(sorted(point.attributes.items())) for point in of_name]
+        assert len(set(whose)) == len(whose), name
+        assert "otel_k8s_cgroup" not in str(whose), name
+    assert any("disk" in name or "io_" in name or "fs_" in name or ".io" in name for name in found)
