@@ -32,7 +32,7 @@ from otel_k8s_cgroup.readings import ReadErrors
 from otel_k8s_cgroup.sources import device_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
     from types import TracebackType
     from typing import Self
 
@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics._internal.measurement import Measurement
 
     from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Group, Schema, Value
+    from otel_k8s_cgroup.model import Group, Origin, Schema, Value
     from otel_k8s_cgroup.readings import Shot
+
+    _Cgroup = tuple[str, Origin]
+    """The entity's key, and which of the cgroups that were there by it."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,19 +119,19 @@ def pod_view() -> View:
 
 
 class _Series:
-    """The numbers of an instrument's series: each keeps its own until its entity is no longer there."""
+    """The numbers of an instrument's series: each keeps its own until its cgroup is no longer there."""
 
     def __init__(self, name: str, seen: threading.Event) -> None:
         self._name = name
         self._seen = seen
-        self._numbers: dict[str, dict[object, _Number]] = {}
+        self._numbers: dict[_Cgroup, dict[object, _Number]] = {}
         self._free: list[_Number] = []
         self._used = 0
         self._is_full = False
 
-    def number(self, key: str, series: object) -> _Number | None:
-        """Of the entity ``key``; None: there are no more."""
-        of_entity = self._numbers.setdefault(key, {})
+    def number(self, cgroup: _Cgroup, series: object) -> _Number | None:
+        """Of one of the series of ``cgroup``; None: there are no more."""
+        of_entity = self._numbers.setdefault(cgroup, {})
         found = of_entity.get(series)
         if found is not None:
             return found
@@ -148,10 +151,10 @@ class _Series:
         of_entity[series] = found
         return found
 
-    def keep(self, keys: set[str]) -> None:
-        """Frees the numbers of all other entities."""
-        for key in self._numbers.keys() - keys:
-            self._free.extend(self._numbers.pop(key).values())
+    def keep(self, cgroups: Set[_Cgroup]) -> None:
+        """Frees the numbers of all others."""
+        for cgroup in self._numbers.keys() - cgroups:
+            self._free.extend(self._numbers.pop(cgroup).values())
 
 
 class ObservedPods:
@@ -165,6 +168,8 @@ class ObservedPods:
         self._is_closed = False
         self._has_view = threading.Event()
         self._errors = ReadErrors()
+        self._said: dict[_Cgroup, dict[str, Value]] = {}
+        """Who each is, as its first points have said it."""
         self._observed: dict[str, list[Observation]] = {}
         """Of the last reading, what has not been collected yet."""
         self._by_name: dict[str, list[tuple[Metric, EntityKind]]] = {}
@@ -173,8 +178,8 @@ class ObservedPods:
                 if kind in metric.kinds:
                     self._by_name.setdefault(metric.named(kind), []).append((metric, kind))
         self._series = {name: _Series(name, self._has_view) for name in self._by_name}
-        (schema,) = {metric.schema for metric in reader.metrics}
-        meter = provider.get_meter(SCOPE_NAME, __version__, SCHEMA_URLS.get(schema))
+        (self._schema,) = {metric.schema for metric in reader.metrics}
+        meter = provider.get_meter(SCOPE_NAME, __version__, SCHEMA_URLS.get(self._schema))
         create = {
             Instrument.COUNTER: meter.create_observable_counter,
             Instrument.UPDOWN: meter.create_observable_up_down_counter,
@@ -232,22 +237,24 @@ class ObservedPods:
             self._errors.root(error)
             return found
         self._errors.read()
-        keys = {shot.entity.key for shot in shots}
+        cgroups = [(shot.entity.key, shot.reading.origin) for shot in shots]
         for series in self._series.values():
-            series.keep(keys)
+            series.keep(set(cgroups))
+        # What changes in the life of a cgroup, as its image's name may, would make it another series.
+        self._said = {
+            cgroup: self._said.get(cgroup) or _identity(shot, self._schema)
+            for cgroup, shot in zip(cgroups, shots, strict=True)
+        }
         table = self._reader.table(shots)
-        said: dict[tuple[str, Schema], dict[str, Value]] = {}
         for name, of_name in self._by_name.items():
             for metric, kind in of_name:
                 for point in metric.points:
-                    for shot, value in zip(shots, table.column(point.figure), strict=True):
+                    for cgroup, shot, value in zip(cgroups, shots, table.column(point.figure), strict=True):
                         if value is None or shot.entity.kind is not kind:
                             continue
-                        whose = said.get((shot.entity.key, metric.schema))
-                        if whose is None:
-                            whose = said[shot.entity.key, metric.schema] = _identity(shot, metric.schema)
+                        whose = self._said[cgroup]
                         for member, of_member in _members(metric, value):
-                            number = self._series[name].number(shot.entity.key, (point.attributes, member))
+                            number = self._series[name].number(cgroup, (point.attributes, member))
                             if number is not None:
                                 scaled = of_member if metric.scale is None else of_member * metric.scale
                                 attributes: dict[str, Any] = {**whose, **dict(point.attributes), **dict(member)}

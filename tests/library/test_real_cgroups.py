@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,3 +44,24 @@ def test_the_deltas_sum_up_to_the_kernels_counter(tmp_path: Path) -> None:
         assert found["memory_usage"][0].value > 0
         assert {point.attributes["uid"] for point in found["memory_usage"]} == {here.uid}
         assert found["memory_usage"][0].attributes["resource_consumer_id"] == here.path
+
+
+def test_a_cgroup_that_is_made_anew_is_counted_from_zero(tmp_path: Path) -> None:
+    """As of a static pod's restart: also where the new one has used more by then than the one before it."""
+    if reason := why_not():
+        pytest.skip(reason)
+    reader = InMemoryMetricReader(preferred_temporality=DELTA)
+    provider = MeterProvider([reader], views=[pod_view()], shutdown_on_exit=False)
+    with sandbox() as made:
+        here = made.pod()
+        here.cpu_time_ns()
+        listed = pods_file(tmp_path, pod("worker", uid=here.uid))
+        with observe_pods(provider, schema="alumet", pods_file=listed):
+            points(reader)
+            made.remove(here)
+            # In the same place: not what the sandbox usually makes.
+            anew = replace(here, worker=made._start(here.path.lstrip("/"), here.container))
+            anew.order(burn_seconds=0.2)
+            counter = anew.cpu_time_ns()
+            deltas = {point.attributes["kind"]: point.value for point in points(reader)["cpu_time_delta"]}
+    assert deltas == counter
