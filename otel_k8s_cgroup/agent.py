@@ -5,20 +5,20 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections import Counter
 from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from otel_k8s_cgroup.coverage import Coverage
 from otel_k8s_cgroup.entities import Entities
-from otel_k8s_cgroup.errors import CgroupError, CgroupRootError, ExporterError
+from otel_k8s_cgroup.errors import CgroupRootError, ExporterError
 from otel_k8s_cgroup.export import Exporter, NoExporter, StateFile, StateSaver, open_transport
 from otel_k8s_cgroup.health import Status, serving, stalled_seconds
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS, KnownPods
 from otel_k8s_cgroup.model import EntityKind, LeftOut
+from otel_k8s_cgroup.readings import ReadErrors
 from otel_k8s_cgroup.scrape import NO_LIBRARY, Latest, Pods, is_library_there
 from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, parts_of, watch_pods
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
@@ -50,33 +50,6 @@ class Stop(Protocol):
 
     def seconds_since(self) -> float:
         """Since it was asked to end."""
-
-
-class ReadErrors:
-    """Counts what went wrong with figures, by cause, and says each cause once."""
-
-    def __init__(self) -> None:
-        self.by_cause: Counter[str] = Counter()
-        self._root_lost = False
-
-    def figure(self, error: CgroupError) -> None:
-        """One figure could not be read."""
-        if error.cause not in self.by_cause:
-            _log.warning("%s; this figure is left out (further ones of this cause are only counted)", error)
-        self.by_cause[error.cause] += 1
-
-    def root(self, error: CgroupRootError) -> None:
-        """Nothing could be read."""
-        self.by_cause[error.cause] += 1
-        if not self._root_lost:
-            self._root_lost = True
-            _log.error("%s; waiting for it", error)
-
-    def read(self) -> None:
-        """The root could be read."""
-        if self._root_lost:
-            self._root_lost = False
-            _log.info("the cgroup root is there again")
 
 
 _NOTHING_SAID: Mapping[str, int | float] = MappingProxyType({})

@@ -90,8 +90,9 @@ def _read_settings(argv: Sequence[str], logs: Logs) -> tuple[int, RunSettings | 
 def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
     settings = _settings(arguments)
     _apply(settings, logs)
-    from otel_k8s_cgroup import agent, snapshot, sources
+    from otel_k8s_cgroup import snapshot, sources
     from otel_k8s_cgroup.coverage import no_cgroups
+    from otel_k8s_cgroup.readings import ReadErrors
     from otel_k8s_cgroup.schemas import ALUMET
 
     metrics = dict.fromkeys((*ALUMET, *sources.metrics_of(settings)))
@@ -107,7 +108,7 @@ def _snapshot(arguments: argparse.Namespace, logs: Logs) -> int:
             _log.error("%s", why)
             return 1
         pods, left_out = watcher.pods, len(watcher.left_out.pods)
-        readings = snapshot.read_twice(cgroups, pods, agent.ReadErrors().figure)
+        readings = snapshot.read_twice(cgroups, pods, ReadErrors().figure)
     finally:
         watcher.stop(timeout_seconds=0.5)
     if not readings:

@@ -6,7 +6,7 @@ number for the SDK and carries the column. A View gives each instrument an aggre
 it was observed. The entities' attributes join the rows again when they are exported. Counters are collected as
 cumulative values; ``export`` turns them into deltas against what was delivered.
 
-This is the one module that names what is private to the SDK, for which pyproject.toml bounds its version and
+Of all modules this one and ``observe`` name what is private to the SDK, for which pyproject.toml bounds its version and
 tests/test_sdk_facts.py tells what has changed.
 """
 

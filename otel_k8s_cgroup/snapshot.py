@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from otel_k8s_cgroup.entities import Entities
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.model import EntityKind
+from otel_k8s_cgroup.readings import NodeReader
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
@@ -17,14 +17,8 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.cgroup import NodeCgroups
     from otel_k8s_cgroup.errors import CgroupError
     from otel_k8s_cgroup.metrics import Metric
-    from otel_k8s_cgroup.model import Entity, Pod, Reading
-
-
-class Shot(NamedTuple):
-    """One reading of an entity."""
-
-    entity: Entity
-    reading: Reading
+    from otel_k8s_cgroup.model import Pod
+    from otel_k8s_cgroup.readings import Shot
 
 
 def read_twice(
@@ -40,15 +34,10 @@ def read_twice(
     Raises:
         CgroupRootError: the root is no cgroup root.
     """
-    entities = Entities(Describe(pods[0].node if pods else ""))
-    entities.update({pod.cgroup_uid: pod for pod in pods}, ())
-    cgroups.read(entities.keys, lambda _error: None)
+    reader = NodeReader(cgroups, lambda: pods, describe=Describe(pods[0].node if pods else ""))
+    reader.read(lambda _error: None)
     wait(seconds)
-    shots = [
-        Shot(entity, reading)
-        for reading in cgroups.read(entities.keys, report, is_last=True)
-        if (entity := entities.of(reading)) is not None
-    ]
+    shots = reader.read(report)
     busy = {shot.entity.key: _value(shot, "cpu_usage_percent") or 0 for shot in shots}
 
     def order(shot: Shot) -> tuple[object, ...]:

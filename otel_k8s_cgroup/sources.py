@@ -153,13 +153,20 @@ def device_name(device: str, directory: str = "/sys/dev/block") -> str | None:
         return None
 
 
-def open_cgroups(settings: RunSettings, metrics: Iterable[Metric] | None = None) -> NodeCgroups:
-    """The node's cgroups, read for ``metrics`` or else what is sent, with as many open files as the system allows."""
+def open_cgroups(
+    settings: RunSettings, metrics: Iterable[Metric] | None = None, *, is_guest: bool = False
+) -> NodeCgroups:
+    """The node's cgroups, read for ``metrics`` or else what is sent, with as many open files as the system allows.
+
+    ``is_guest``: the process is another program's: its limit stays as it is, and half of it is left to that program.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS refuses some values; then it stays at the soft limit
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    limit = (1 << 20 if soft == resource.RLIM_INFINITY else soft) - _DESCRIPTORS_FOR_OTHERS
+    if not is_guest:
+        with suppress(ValueError, OSError):  # macOS refuses some values; then it stays at the soft limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    limit = 1 << 20 if soft == resource.RLIM_INFINITY else soft
+    limit = limit // 2 if is_guest else limit - _DESCRIPTORS_FOR_OTHERS
     return NodeCgroups(
         settings.cgroup_root,
         open_files=OpenFiles(max(0, limit)),
