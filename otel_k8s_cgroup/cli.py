@@ -70,10 +70,10 @@ def _run(argv: Sequence[str], stop: signals.StopSignals, logs: Logs) -> int:
             while not stop(_WAIT_SECONDS):
                 pass
         return 0
-    from otel_k8s_cgroup import agent
+    from otel_k8s_cgroup.run import run
 
     if not stop(0):
-        agent.run(settings, stop, hide_token=logs.redact.add_token, dropped_log_lines=lambda: logs.writer.dropped)
+        run(settings, stop, hide_token=logs.redact.add_token, dropped_log_lines=lambda: logs.writer.dropped)
     return 0
 
 

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from otel_k8s_cgroup import agent
+from otel_k8s_cgroup import run
 from otel_k8s_cgroup.check import CHECKS
 from otel_k8s_cgroup.cli import build_parser
 from otel_k8s_cgroup.metrics import Instrument
@@ -49,7 +49,7 @@ def test_the_settings_table_has_every_key_with_its_default_and_meaning() -> None
 
 def test_the_table_of_own_metrics_has_every_row() -> None:
     """Name, unit and description as in the code."""
-    own = agent.own_rows(Mock(), Mock(), Mock(), Mock())
+    own = run.own_rows(Mock(), Mock(), Mock(), Mock())
     told = [[row.name, row.unit, row.description, ", ".join(row.attributes)] for row in own]
     assert [[name.strip("`"), unit.strip("`"), *rest] for name, unit, *rest in table("own")] == told
 

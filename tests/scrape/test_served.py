@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_k8s_cgroup.agent import latest_of
 from otel_k8s_cgroup.errors import ExporterError
 from otel_k8s_cgroup.health import Health, HealthServer, Status
+from otel_k8s_cgroup.run import latest_of
 from otel_k8s_cgroup.scrape import Pods
 from otel_k8s_cgroup.settings import load
+from otel_k8s_cgroup.sources import metrics_of
 from tests.fakes.faulty_otlp import free_port
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.programs import started
@@ -198,8 +199,9 @@ def test_without_the_library_the_start_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "prometheus_client.exposition", None)
     wanted = load(flags={"health_listen": "8081", "scrape": "true"}, environ={}, config_file=None).plain()
     with pytest.raises(ExporterError, match=r"^scrape: install otel-k8s-cgroup\[scrape\]"):
-        latest_of(wanted)
-    assert latest_of(load(flags={}, environ={}, config_file=None).plain()) is None
+        latest_of(wanted, metrics_of(wanted))
+    nothing = load(flags={}, environ={}, config_file=None).plain()
+    assert latest_of(nothing, metrics_of(nothing)) is None
 
 
 def test_a_real_exporter_is_scraped(node: Path) -> None:
