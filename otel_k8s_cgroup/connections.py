@@ -89,12 +89,13 @@ class OpenSockets:
         passed = threading.Event()
         end = time.monotonic() + seconds
         with self._watch:
-            self._due[passed] = end
             if self._watcher is None:
                 # One for all that begin while it lives: a thread for each request would cost a sixth of it.
-                self._watcher = threading.Thread(target=self._end_what_is_due, name="deadline", daemon=True)
-                self._watcher.start()
-            elif end < self._watches_until:
+                watcher = threading.Thread(target=self._end_what_is_due, name="deadline", daemon=True)
+                watcher.start()
+                self._watcher = watcher
+            self._due[passed] = end
+            if end < self._watches_until:
                 self._watch.notify()
         try:
             yield passed

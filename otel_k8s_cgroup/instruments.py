@@ -24,12 +24,13 @@ from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from otel_k8s_cgroup import __version__
-from otel_k8s_cgroup.metrics import ALL_KINDS, By, Column, Instrument, Rows, columns_of
+from otel_k8s_cgroup.metrics import ALL_KINDS, Column, Instrument, Rows, columns_of, member_attributes
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from opentelemetry.metrics import Meter
     from opentelemetry.sdk.metrics._internal.measurement import Measurement
 
     from otel_k8s_cgroup.metrics import Metric, Point
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SCOPE_NAME = "otel_k8s_cgroup"
+
+
+def creators(meter: Meter) -> Mapping[Instrument, Callable[..., object]]:
+    """What makes each of ``meter``'s instruments: of a name, the callbacks, a unit and a description."""
+    return {
+        Instrument.COUNTER: meter.create_observable_counter,
+        Instrument.UPDOWN: meter.create_observable_up_down_counter,
+        Instrument.GAUGE: meter.create_observable_gauge,
+    }
 
 
 class _Observed(float):
@@ -134,11 +144,7 @@ class Instruments:
         )
         for schema in dict.fromkeys(metric.schema for metric in metrics):
             meter = provider.get_meter(SCOPE_NAME, __version__, schema)
-            create = {
-                Instrument.COUNTER: meter.create_observable_counter,
-                Instrument.UPDOWN: meter.create_observable_up_down_counter,
-                Instrument.GAUGE: meter.create_observable_gauge,
-            }
+            create = creators(meter)
             of_schema = [metric for metric in metrics if metric.schema == schema]
             for name in dict.fromkeys(metric.name for metric in of_schema):
                 same = [metric for metric in of_schema if metric.name == name]
@@ -211,7 +217,7 @@ class Instruments:
                 )
         else:
             members[member] = None
-            attributes = (*point.attributes, *self._attributes(metric, member))
+            attributes = point.attributes + member_attributes(metric, member, self._device_name(member))
             self.columns = (*self.columns, Column(metric, point, member, attributes))
 
     def _of_members(self, of_members: Sequence[tuple[Metric, Point, Sequence[Any]]]) -> list[Values]:
@@ -229,16 +235,3 @@ class Instruments:
             for column in self.columns
             if column.member is not None
         ]
-
-    def _attributes(self, metric: Metric, member: str) -> Iterator[tuple[str, str]]:
-        name = self._device_name(member)
-        for attribute, by in metric.by:
-            match by:
-                case By.KEY:
-                    yield attribute, member
-                case By.NAME if name is not None:
-                    yield attribute, name
-                case By.NAME_OR_KEY:
-                    yield attribute, name or member
-                case By.PATH:
-                    yield attribute, f"/dev/{name}" if name else member

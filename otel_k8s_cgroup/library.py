@@ -154,20 +154,20 @@ class PodReader:
         """
         wall_offset_ns = time.time_ns() - time.monotonic_ns()
         shots = self.shots()
-        table = self.table(shots)
+        table = self.table(shots, wall_offset_ns)
         columns = [(name, table.column(name)) for name in self._figures]
         found: list[PodReading] = []
         for number, shot in enumerate(shots):
             resource = dict(shot.entity.describe().resource)
-            container = resource.get("k8s.container.name")
+            is_pod = shot.entity.kind is EntityKind.POD
             found.append(
                 PodReading(
-                    kind="pod" if container is None else "container",
+                    kind="pod" if is_pod else "container",
                     uid=str(resource["k8s.pod.uid"]),
                     name=str(resource["k8s.pod.name"]),
                     namespace=str(resource["k8s.namespace.name"]),
                     node=str(resource["k8s.node.name"]),
-                    container=None if container is None else str(container),
+                    container=None if is_pod else str(resource["k8s.container.name"]),
                     cgroup_path=shot.reading.path,
                     time_unix_ns=shot.reading.mono_ns + wall_offset_ns,
                     resource=resource,
@@ -185,10 +185,9 @@ class PodReader:
         return [shot for shot in self._reader.read(self._errors.figure) if shot.entity.kind in kinds]
 
     @staticmethod
-    def table(shots: Sequence[Shot]) -> Table:
-        """Of the readings; not public."""
-        offset_ns = time.time_ns() - time.monotonic_ns()
-        return Table([shot.reading for shot in shots], [shot.entity.said for shot in shots], offset_ns)
+    def table(shots: Sequence[Shot], wall_offset_ns: int) -> Table:
+        """Of the readings; not public. ``wall_offset_ns``: the wall clock less the monotonic one."""
+        return Table([shot.reading for shot in shots], [shot.entity.said for shot in shots], wall_offset_ns)
 
 
 def read_pods(

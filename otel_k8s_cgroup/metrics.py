@@ -111,6 +111,22 @@ class Column:
         return " ".join((self.metric.name, *(value for _, value in self.point.attributes), *of_member))
 
 
+def member_attributes(metric: Metric, member: str, name: str | None) -> tuple[tuple[str, str], ...]:
+    """What tells a member of ``metric``'s figures from the others; ``name``: the device's, where it has one."""
+    found: list[tuple[str, str]] = []
+    for attribute, by in metric.by:
+        match by:
+            case By.KEY:
+                found.append((attribute, member))
+            case By.NAME if name is not None:
+                found.append((attribute, name))
+            case By.NAME_OR_KEY:
+                found.append((attribute, name or member))
+            case By.PATH:
+                found.append((attribute, f"/dev/{name}" if name else member))
+    return tuple(found)
+
+
 def columns_of(metrics: Iterable[Metric]) -> tuple[Column, ...]:
     """One a point, in the order of the metrics; the members of a metric come once they are found."""
     return tuple(

@@ -24,9 +24,9 @@ from opentelemetry.sdk.metrics.view import Aggregation, DefaultAggregation, View
 from otel_k8s_cgroup import __version__
 from otel_k8s_cgroup.errors import CgroupRootError, ExporterError
 from otel_k8s_cgroup.export.encode import SCHEMA_URLS
-from otel_k8s_cgroup.instruments import SCOPE_NAME
+from otel_k8s_cgroup.instruments import SCOPE_NAME, creators
 from otel_k8s_cgroup.library import PodReader
-from otel_k8s_cgroup.metrics import By, Instrument
+from otel_k8s_cgroup.metrics import member_attributes
 from otel_k8s_cgroup.model import EntityKind
 from otel_k8s_cgroup.readings import ReadErrors
 from otel_k8s_cgroup.sources import device_name
@@ -172,6 +172,8 @@ class ObservedPods:
         """Who each is, as its first points have said it."""
         self._observed: dict[str, list[Observation]] = {}
         """Of the last reading, what has not been collected yet."""
+        self._attributes: dict[tuple[Metric, str], tuple[tuple[str, str], ...]] = {}
+        """Of each member of a metric that has some, once it was found."""
         self._by_name: dict[str, list[tuple[Metric, EntityKind]]] = {}
         for metric in reader.metrics:
             for kind in (EntityKind.POD, EntityKind.CONTAINER):
@@ -180,11 +182,7 @@ class ObservedPods:
         self._series = {name: _Series(name, self._has_view) for name in self._by_name}
         (self._schema,) = {metric.schema for metric in reader.metrics}
         meter = provider.get_meter(SCOPE_NAME, __version__, SCHEMA_URLS.get(self._schema))
-        create = {
-            Instrument.COUNTER: meter.create_observable_counter,
-            Instrument.UPDOWN: meter.create_observable_up_down_counter,
-            Instrument.GAUGE: meter.create_observable_gauge,
-        }
+        create = creators(meter)
         for name, of_name in self._by_name.items():
             first, _ = of_name[0]
             callback = self._callback(name)
@@ -245,7 +243,7 @@ class ObservedPods:
             cgroup: self._said.get(cgroup) or _identity(shot, self._schema)
             for cgroup, shot in zip(cgroups, shots, strict=True)
         }
-        table = self._reader.table(shots)
+        table = self._reader.table(shots, time.time_ns() - time.monotonic_ns())
         for name, of_name in self._by_name.items():
             for metric, kind in of_name:
                 for point in metric.points:
@@ -253,13 +251,24 @@ class ObservedPods:
                         if value is None or shot.entity.kind is not kind:
                             continue
                         whose = self._said[cgroup]
-                        for member, of_member in _members(metric, value):
+                        for member, of_member in self._members(metric, value):
                             number = self._series[name].number(cgroup, (point.attributes, member))
                             if number is not None:
                                 scaled = of_member if metric.scale is None else of_member * metric.scale
                                 attributes: dict[str, Any] = {**whose, **dict(point.attributes), **dict(member)}
                                 found[name].append(Observation(scaled, attributes | {_NUMBER: number}))
         return found
+
+    def _members(self, metric: Metric, value: Any) -> Iterator[tuple[tuple[tuple[str, str], ...], int | float]]:
+        """Of a figure that has one value for each of something: their attributes, and the value."""
+        if not metric.by:
+            yield (), value
+            return
+        for member, of_member in value.items():
+            if of_member is not None:
+                if (metric, member) not in self._attributes:
+                    self._attributes[metric, member] = member_attributes(metric, member, device_name(member))
+                yield self._attributes[metric, member], of_member
 
 
 def _identity(shot: Shot, schema: Schema) -> dict[str, Value]:
@@ -268,20 +277,6 @@ def _identity(shot: Shot, schema: Schema) -> dict[str, Value]:
         return dict(described.points[schema])
     resource = dict(described.resource)
     return {key: resource[key] for key in _IDENTITY if key in resource}
-
-
-def _members(metric: Metric, value: Any) -> Iterator[tuple[tuple[tuple[str, str], ...], int | float]]:
-    """Of a figure that has one value for each of something: their attributes, and the value."""
-    if not metric.by:
-        yield (), value
-        return
-    for member, of_member in value.items():
-        if of_member is None:
-            continue
-        name = device_name(member)
-        written = {By.KEY: member, By.NAME: name, By.NAME_OR_KEY: name or member}
-        written[By.PATH] = f"/dev/{name}" if name else member
-        yield tuple((key, text) for key, by in metric.by if (text := written[by]) is not None), of_member
 
 
 def observe_pods(

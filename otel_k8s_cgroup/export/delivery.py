@@ -195,27 +195,17 @@ class Delivery:
         return taken, b"".join(chunks)
 
     def _encode(self, groups: Sequence[Group]) -> bytes:
-        """Encodes the first group, and those behind it that can be encoded together; the first one's message."""
-        alike: dict[tuple[Shape | None, EntityKind], list[Group]] = {}
-        for group in islice(groups, _ENCODED_AT_ONCE):
-            series = group.series
-            shape = series.shape
-            if (
-                group.chunk is None
-                and len(group.parts) == 1
-                and not group.is_split
-                and not series.carried
-                and shape is not None
-                and shape.layout is group.parts[0].readings.layout
-                and shape.numbers == series.delivered.numbers
-                and not series.delivered.apart
-            ):
-                alike.setdefault((shape, series.entity.kind), []).append(group)
-        for (shape, _), some in alike.items():
-            if shape is not None:
-                self._encode_all(some, shape)
+        """The first group's message. Where it is a usual case, those behind it that are, too, are encoded with it."""
         first = groups[0]
-        return self._encode_one(first) if first.chunk is None else first.chunk
+        if _usual_shape(first) is None:
+            return self._encode_one(first)
+        alike: dict[tuple[Shape, EntityKind], list[Group]] = {}
+        for group in islice(groups, _ENCODED_AT_ONCE):
+            if group.chunk is None and (shape := _usual_shape(group)) is not None:
+                alike.setdefault((shape, group.series.entity.kind), []).append(group)
+        for (shape, _), some in alike.items():
+            self._encode_all(some, shape)
+        return first.chunk or b""
 
     def _encode_all(self, groups: Sequence[Group], shape: Shape) -> None:
         parts = [group.parts[0] for group in groups]
@@ -226,6 +216,8 @@ class Delivery:
             [part.row for part in parts],
         )
         if steps is None:
+            for group in groups:
+                self._encode_one(group)
             return
         chunks = encode_all([self._encoder(group.series) for group in groups], shape, steps.values)
         for group, chunk, after in zip(groups, chunks, steps.after, strict=True):
@@ -365,6 +357,15 @@ def _grouped(ticks: Iterable[Readings]) -> deque[Group]:
             else:
                 group.parts.append(part)
     return deque(groups.values())
+
+
+def _usual_shape(group: Group) -> Shape | None:
+    """Of a group of one reading that ``step_all`` takes, where it is as the one before; else None."""
+    series, readings = group.series, group.parts[0].readings
+    shape, delivered = series.shape, series.delivered
+    if shape is None or shape.layout is not readings.layout or shape.numbers != delivered.numbers or delivered.apart:
+        return None
+    return None if len(group.parts) > 1 or group.is_split or series.carried else shape
 
 
 def _split(group: Group, groups: deque[Group]) -> None:
