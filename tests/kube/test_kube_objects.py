@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -297,9 +298,17 @@ KEYS = st.sampled_from(
 # Of every code point: JSON may hold half of a surrogate pair.
 TEXT = st.text(st.characters())
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just("node-1") | st.just("file")
-JSON = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=30
-)
+
+
+def _nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=30
+    )
+
+
+JSON = _nested(LEAVES)
+# Infinity and NaN are no JSON: with them the whole list is none.
+VALID_JSON = _nested(LEAVES.filter(lambda leaf: not isinstance(leaf, float) or math.isfinite(leaf)))
 
 
 def _podlike(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -370,7 +379,10 @@ def test_any_bytes_are_json_or_malformed(content: bytes) -> None:
         assert _tried(parse)[1].isprintable()
 
 
-@given(st.lists(st.from_regex(r"[a-z0-9]{1,12}", fullmatch=True), unique=True, max_size=20), st.lists(JSON, max_size=5))
+@given(
+    st.lists(st.from_regex(r"[a-z0-9]{1,12}", fullmatch=True), unique=True, max_size=20),
+    st.lists(VALID_JSON, max_size=5),
+)
 def test_malformed_objects_cost_no_other_pod(names: list[str], rubbish: list[object]) -> None:
     """All the good pods of a list are there, whatever stands between them."""
     good: list[object] = [pod(name) for name in names]
