@@ -202,7 +202,7 @@ def expect_pod_monitor(objects: list[Object], loaded: Settings) -> None:
     assert 'health_listen = "[::]:9100"' in config["config.toml"]
 
 
-def expect_scrape(objects: list[Object], loaded: Settings) -> None:
+def expect_pod_monitor_scrape(objects: list[Object], loaded: Settings) -> None:
     """Labels of who is measured are not overwritten by those of the exporter's own pod."""
     assert (loaded.scrape, loaded.schemas) == (True, ("cadvisor",))
     (endpoint,) = of_kind("PodMonitor", objects)["spec"]["podMetricsEndpoints"]
@@ -421,6 +421,6 @@ def test_the_notes_say_how_to_see_that_it_works() -> None:
     assert "has to be on the nodes" not in text
     assert "WARNING" in notes("--set", "otlp.headers.authorization=x")
     assert "WARNING: whatever reaches port 8080" in notes("--set", "health.scrape=true")
-    assert "WARNING" not in notes("-f", values_file("scrape"))
+    assert "WARNING" not in notes("-f", values_file("pod-monitor-scrape"))
     assert "at /metrics of port 8080.\n" in notes("-f", values_file("scrape-alone"))
     assert "has to be on the nodes" in notes()
