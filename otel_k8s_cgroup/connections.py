@@ -47,8 +47,8 @@ class OpenSockets:
         self._closed = False
         self.ended = False
         self._watch = threading.Condition()
-        self._due: dict[threading.Event, float] = {}
-        """When each deadline that is under way ends, on the monotonic clock."""
+        self._due: set[Deadline] = set()
+        """Those that are under way."""
         self._watcher: threading.Thread | None = None
         self._watches_until = 0.0
 
@@ -78,43 +78,61 @@ class OpenSockets:
         self._closed = True
         self.wake()
 
-    @contextlib.contextmanager
-    def deadline(self, seconds: float) -> Iterator[threading.Event]:
-        """Wakes after ``seconds``, however much the peer has sent by then; yields whether that has happened.
+    def deadline(self, seconds: float) -> Deadline:
+        """Wakes after ``seconds``, however much the peer has sent by then, unless what it is ``with`` has ended.
 
         A time limit of requests' holds for one read, so a peer that sends a byte now and then would hold us for ever.
         (Not bounded: the look-up of a name. The system's resolver gives up after 5 s × 2 for each of its servers unless
         resolv.conf says otherwise; only the thread that asks waits for it, and it is a daemon.)
         """
-        passed = threading.Event()
-        end = time.monotonic() + seconds
+        return Deadline(self, time.monotonic() + seconds)
+
+    def _begin(self, deadline: Deadline) -> None:
         with self._watch:
             if self._watcher is None:
                 # One for all that begin while it lives: a thread for each request would cost a sixth of it.
                 watcher = threading.Thread(target=self._end_what_is_due, name="deadline", daemon=True)
                 watcher.start()
                 self._watcher = watcher
-            self._due[passed] = end
-            if end < self._watches_until:
+            self._due.add(deadline)
+            if deadline.end < self._watches_until:
                 self._watch.notify()
-        try:
-            yield passed
-        finally:
-            with self._watch:
-                self._due.pop(passed, None)
+
+    def _end(self, deadline: Deadline) -> None:
+        with self._watch:
+            self._due.discard(deadline)
 
     def _end_what_is_due(self) -> None:
         """In a thread that ends once it wakes and no deadline is under way."""
         with self._watch:
             while self._due:
                 now = time.monotonic()
-                for passed in [passed for passed, end in self._due.items() if end <= now]:
-                    del self._due[passed]
-                    passed.set()
+                for deadline in [deadline for deadline in self._due if deadline.end <= now]:
+                    self._due.discard(deadline)
+                    deadline.has_passed = True
                     self.wake()
-                self._watches_until = min(self._due.values(), default=now)
+                self._watches_until = min((deadline.end for deadline in self._due), default=now)
                 self._watch.wait(self._watches_until - now)
             self._watcher = None
+
+
+class Deadline:
+    """Of what happens while it is entered; see ``OpenSockets.deadline``."""
+
+    __slots__ = ("_sockets", "end", "has_passed")
+
+    def __init__(self, sockets: OpenSockets, end: float) -> None:
+        self._sockets = sockets
+        self.end = end
+        """On the monotonic clock, in seconds."""
+        self.has_passed = False
+
+    def __enter__(self) -> Deadline:
+        self._sockets._begin(self)  # noqa: SLF001 its other half
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sockets._end(self)  # noqa: SLF001
 
 
 def _shut(sock: socket.socket) -> None:

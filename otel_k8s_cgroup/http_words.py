@@ -17,6 +17,7 @@ from otel_k8s_cgroup.redaction import hide_shapes
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 """All that requests and urllib3 raise; ValueError is what they let through of a malformed answer."""
 
+_PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
 _QUOTED_CHARACTERS = 120
 _LOOKED_AT_CHARACTERS = 8192
 """Of others' words, which may be megabytes: so much more than is shown, since a secret that is hidden is shorter."""
@@ -73,7 +74,7 @@ def retry_after_seconds(header: str | None, now: float) -> float | None:
 def why_unreachable(error: BaseException, peer: Peer, seconds: float) -> Why:
     """The cause behind requests' and urllib3's wrappings; ``seconds`` is the time limit that held."""
     causes = list(_causes(error))
-    through = "the proxy of HTTPS_PROXY: " if any(isinstance(e, requests.exceptions.ProxyError) for e in causes) else ""
+    through = "the proxy of HTTPS_PROXY: " if any(isinstance(e, _PROXY_ERRORS) for e in causes) else ""
     for cause in reversed(causes):
         why = _why(cause, peer)
         if why is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
@@ -27,6 +28,8 @@ from otel_k8s_cgroup.http_words import TRANSPORT_ERRORS, Peer, let_go, quoted, r
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from urllib3 import BaseHTTPResponse
 
     from otel_k8s_cgroup.model import OtlpTarget
 
@@ -74,12 +77,18 @@ class HttpTransport:
         if self._gzip:
             headers["content-encoding"] = "gzip"
         headers.update(dict(target.headers))
-        # Prepared once, and without a Session: what it adds takes as long as the request itself. No cookies and no
-        # netrc, whose entry would take the place of the configured Authorization header. Proxies hold as for others.
-        self._request = requests.Request("POST", target.endpoint, headers).prepare()
-        self._proxies = get_environ_proxies(target.endpoint)
+        # Prepared once, and sent by the connection pool itself: what a Session and its adapter add to a request takes
+        # longer than the request. No cookies and no netrc, whose entry would take the place of the configured
+        # Authorization header. Proxies hold as for others.
+        request = requests.Request("POST", target.endpoint, headers).prepare()
+        request.headers.pop("content-length", None)  # of no body; each request has its own
+        proxies = get_environ_proxies(target.endpoint)
         is_tls = urlsplit(target.endpoint).scheme == "https"
         self._adapter = Adapter(tls_of(target) if is_tls else None, self._sockets)
+        self._pool = self._adapter.get_connection_with_tls_context(request, verify=True, proxies=proxies)
+        self._url = self._adapter.request_url(request, proxies)
+        self._headers = dict(request.headers)
+        self._timeout = urllib3.Timeout(connect=target.timeout_seconds, read=target.timeout_seconds)
 
     def send(self, body: bytes) -> Receipt:
         if self._gzip:
@@ -87,32 +96,41 @@ class HttpTransport:
         self._sockets.renew()
         if self._closed:
             raise ExportRetryable(self._endpoint, "closed", "the exporter ends")
-        with self._sockets.deadline(self._timeout_seconds) as passed:
+        with self._sockets.deadline(self._timeout_seconds) as deadline:
             try:
-                self._request.prepare_body(body, None)
-                with self._adapter.send(
-                    self._request, stream=True, timeout=self._timeout_seconds, proxies=self._proxies
-                ) as response:
-                    if passed.is_set():
+                response = self._pool.urlopen(
+                    "POST",
+                    self._url,
+                    body,
+                    self._headers,
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    timeout=self._timeout,
+                    preload_content=False,
+                    decode_content=False,
+                )
+                try:
+                    if deadline.has_passed:
                         raise TimeoutError  # what was cut off looks like a whole head of an answer
                     answer = b""
                     # From here on the status alone decides: a request that was taken must not be sent again.
                     with suppress(*TRANSPORT_ERRORS):
                         answer = _read(response)
                     return self._judge(response, answer)
+                finally:
+                    response.close()
             except TRANSPORT_ERRORS as error:
                 let_go(error)
-                raise self._unreachable(error, timed_out=passed.is_set()) from None
-            finally:
-                self._request.body = None
+                raise self._unreachable(error, timed_out=deadline.has_passed) from None
 
     def close(self) -> None:
         self._closed = True
         self._sockets.wake()
         self._adapter.close()
 
-    def _judge(self, response: requests.Response, answer: bytes) -> Receipt:
-        status = response.status_code
+    def _judge(self, response: BaseHTTPResponse, answer: bytes) -> Receipt:
+        status = response.status
         if 200 <= status < 300:
             try:
                 return Receipt.of(ExportMetricsServiceResponse.FromString(answer))
@@ -144,10 +162,10 @@ class HttpTransport:
         return ExportRetryable(self._endpoint, why.cause, advised(why.cause, why.text, _cut(why.text)))
 
 
-def _read(response: requests.Response) -> bytes:
+def _read(response: BaseHTTPResponse) -> bytes:
     """The answer's body, bounded."""
     answer = bytearray()
-    while len(answer) < _MAX_ANSWER_BYTES and (piece := response.raw.read1(_MAX_ANSWER_BYTES, decode_content=False)):
+    while len(answer) < _MAX_ANSWER_BYTES and (piece := response.read1(_MAX_ANSWER_BYTES, decode_content=False)):
         answer += piece
     return bytes(answer[:_MAX_ANSWER_BYTES])
 

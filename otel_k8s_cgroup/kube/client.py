@@ -189,15 +189,15 @@ class ApiClient:
                 raise self._status_error(url, response, needs)
             if is_html(b"", response.headers):
                 raise MalformedObject(f"{url}: an HTML page, no answer of an API; is {self._server.setting} right?")
-            with self._open_sockets.deadline(end_seconds) as passed:
+            with self._open_sockets.deadline(end_seconds) as deadline:
                 counted = False
                 try:
                     yield response
                 except KubeError as error:
-                    if not passed.is_set():
+                    if not deadline.has_passed:
                         raise  # else it is about what was cut off
                     counted = isinstance(error, ApiUnreachable)
-            if passed.is_set():
+            if deadline.has_passed:
                 if not counted:
                     self._count(needs, "broken")
                 raise ApiUnreachable(url, f"the answer did not end within {end_seconds:g} s")
@@ -215,7 +215,7 @@ class ApiClient:
             raise ApiUnreachable(url, "the client is closed")
         # A stream may be silent for minutes, but not before it has begun.
         began = self._clock()
-        with self._open_sockets.deadline(self._idle_seconds) as passed:
+        with self._open_sockets.deadline(self._idle_seconds) as deadline:
             try:
                 response = self._session.get(
                     url,
@@ -225,7 +225,7 @@ class ApiClient:
                     allow_redirects=False,
                     timeout=(self._connect_seconds, idle_seconds),
                 )
-                if passed.is_set():
+                if deadline.has_passed:
                     response.close()
                     raise TimeoutError  # what was cut off looks like a whole head of an answer
             except TRANSPORT_ERRORS as error:
@@ -233,7 +233,7 @@ class ApiClient:
                 let_go(error)
                 why = (
                     Why("timeout", f"no answer within {self._idle_seconds:g} s")
-                    if passed.is_set()
+                    if deadline.has_passed
                     else self._why(error, idle_seconds)
                 )
                 raise ApiUnreachable(url, why.text, why.cause) from None
