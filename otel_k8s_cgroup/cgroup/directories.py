@@ -25,7 +25,7 @@ _OWN_LINKS = 2
 
 class EntityDirectories:
     """The entities' directories of one hierarchy. The parents of pods are looked for rarely; they and their QoS levels
-    are listed at each scan, and names are looked at only where a listing has changed.
+    are listed where they may hold something new, and names are looked at only where a listing has changed.
 
     Args:
         hierarchy_root: a mount.
@@ -118,88 +118,79 @@ class EntityDirectories:
         self._unlisted_levels = []
         for parent, absent_ns in self._parents.items():
             listing = self._listings.get(parent) or Listing(absent_ns)
-            if not self._list(parent, listing, os.listdir, now_ns, report):
+            if not self._list(parent, listing, now_ns, is_read, report):
                 self._parents[parent] = now_ns  # where it is there again when it is looked for, it is a new one
                 continue
             seen[parent] = listing
             for level in listing.levels:
                 level_listing = self._listings.get(level.path) or Listing(level.absent_ns)
-                if self._list(level.path, level_listing, os.listdir, now_ns, report):
+                if self._list(level.path, level_listing, now_ns, is_read, report):
                     seen[level.path] = level_listing
                 else:
                     listing.forget(level.path)  # it ended between the two listings
         if EntityKind.CONTAINER in self._kinds:
             for listing in list(seen.values()):
                 for uid, pod in listing.pods:
-                    seen[pod.path] = self._list_containers(uid, pod, now_ns, is_read, report)
+                    seen[pod.path] = of_pod = self._listings.get(pod.path) or Listing(pod.absent_ns, uid)
+                    if not self._list(pod.path, of_pod, now_ns, is_read, report) and of_pod.update(
+                        pod.path, set(), now_ns
+                    ):
+                        # The pod is gone, and may be made anew before it is read: nothing of that is older than now.
+                        self._changed = True
         if self._changed or seen.keys() != self._listings.keys():
             self._entities = self._merged(seen)
+            for listing in seen.values():
+                listing.prove(self._entities)
             self._changed = False
         self._listings = seen
         return self._parents.keys() <= seen.keys()
 
-    def _list_containers(
-        self,
-        uid: str,
-        pod: EntityDirectory,
-        now_ns: int,
-        is_read: Container[str],
-        report: Callable[[CgroupError], None],
-    ) -> Listing:
-        """The containers of a pod: listed only where they cannot be those that they were."""
-        listing = self._listings.get(pod.path) or Listing(pod.absent_ns, uid)
-        try:
-            status = os.stat(self._root + pod.path)
-        except OSError:
-            status = None  # listing it says why
-        if status is not None and self._is_as_listed(pod.path, listing, status, is_read):
-            listing.confirm(now_ns)
-        elif self._list(pod.path, listing, subdirectories, now_ns, report):
-            listing.modified_ns = None if status is None else status.st_mtime_ns
-        elif listing.update(pod.path, set(), now_ns):
-            # The pod is gone, and may be made anew before it is read: nothing of that is older than now.
-            self._changed = True
-        return listing
-
     def _is_as_listed(self, directory: str, listing: Listing, status: os.stat_result, is_read: Container[str]) -> bool:
-        """Whether the directory holds just what it did: all of that is there, and nothing else.
+        """Whether the directory holds just the directories that it did: all of those are there, and no others.
 
-        A container that is read proves by that that it is there; the others, as sandboxes are, have to be looked for.
-        The kernel mostly does not keep the time of a cgroup's last change, so that alone is no proof. In a tree of
-        plain files it is: there, what is open can be read on after its end.
+        An entity that is read proves by that that it is there, and a QoS level by being listed after this. The others
+        have to be looked for: a pod's sandboxes one by one, for more than that it is cheaper to list. The kernel mostly
+        does not keep the time of a cgroup's last change, so that alone is no proof. In a tree of plain files it is:
+        there, what is open can be read on after its end.
         """
         if (
             listing.listed_ns is None
             or status.st_mtime_ns != listing.modified_ns
-            or status.st_nlink != _OWN_LINKS + len(listing.names)
+            or status.st_nlink != _OWN_LINKS + len(listing.directories)
         ):
             return False
-        there = self._entities
-        for name in listing.names:
-            key = listing.keys.get(name)
-            # Of a pod under two roots, only the containers of the one that counts are read.
-            is_sure = key is not None and key in is_read and there.get(key) is listing.entities[key]
-            if not is_sure and not os.access(f"{self._root}{directory}/{name}", os.F_OK):
-                return False
-        return True
+        unproven = listing.unproven
+        if not all(map(is_read.__contains__, listing.proven)):
+            unproven = [*unproven, *(name for key, name in listing.proven.items() if key not in is_read)]
+        return not unproven or (
+            listing.pod is not None and all(os.access(f"{self._root}{directory}/{name}", os.F_OK) for name in unproven)
+        )
 
     def _list(
         self,
         directory: str,
         listing: Listing,
-        list_names: Callable[[str], list[str]],
         now_ns: int,
+        is_read: Container[str],
         report: Callable[[CgroupError], None],
     ) -> bool:
-        """False where it is gone."""
+        """Lists a directory, but where it cannot hold anything else than it did; false where it is gone."""
         try:
-            names = self._names(list_names, directory)
+            status = os.stat(self._root + directory)
+        except OSError:
+            status = None  # listing it says why
+        if status is not None and self._is_as_listed(directory, listing, status, is_read):
+            listing.confirm(now_ns)
+            return True
+        try:
+            names = self._names(os.listdir if listing.pod is None else subdirectories, directory)
         except FileNotFoundError:
             return False
         except OSError as error:
             report(refused(self._root + directory, error))
             self._unlisted_levels.append(f"{directory}/")
             return True
+        listing.modified_ns = None if status is None else status.st_mtime_ns
         if listing.update(directory, set(names), now_ns):
             self._changed = True
         return True

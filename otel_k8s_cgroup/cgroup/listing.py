@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.cgroup.locate import QOS, container_id, pod_uid
 from otel_k8s_cgroup.model import EntityKind, container_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 
 class EntityDirectory(NamedTuple):
@@ -38,6 +41,8 @@ class Listing:
         "names",
         "pod",
         "pods",
+        "proven",
+        "unproven",
     )
 
     def __init__(self, absent_ns: int | None, pod: str | None = None) -> None:
@@ -55,6 +60,10 @@ class Listing:
         """By key."""
         self.levels: list[EntityDirectory] = []
         self.pods: list[tuple[str, EntityDirectory]] = []
+        self.proven: dict[str, str] = {}
+        """Key → name of those that are there as long as they are read."""
+        self.unproven: list[str] = []
+        """The names of directories that are not read, nor listed."""
 
     def update(self, directory: str, names: set[str], now_ns: int) -> bool:
         """Takes up a listing; true where it differs from the one before."""
@@ -81,10 +90,32 @@ class Listing:
 
     def forget(self, path: str) -> None:
         """Where the next listing has it again, it is new."""
-        self.names.discard(path.rpartition("/")[2])
+        name = path.rpartition("/")[2]
+        self.names.discard(name)
+        self.keys.pop(name, None)
         self._set({key: entity for key, entity in self.entities.items() if entity.path != path})
         # It was counted as being there; what has come in its place may have been there instead.
         self.listed_ns = self.certain_ns
+
+    @property
+    def directories(self) -> Collection[str]:
+        """The names of the directories in it: of a pod's all names, else those of entities."""
+        return self.keys if self.pod is None else self.names
+
+    def prove(self, there: Mapping[str, EntityDirectory]) -> None:
+        """Works out what proves that it is as it was. ``there``: key → those that count, of all listings."""
+        self.proven, self.unproven = {}, []
+        for name in self.directories:
+            key = self.keys.get(name)
+            entity = None if key is None else self.entities.get(key)
+            if entity is None:
+                self.unproven.append(name)
+            elif entity.kind is not EntityKind.QOS:  # which are listed themselves
+                # Of a pod under two roots, only what is below the one that counts is read.
+                if key is not None and there.get(key) is entity:
+                    self.proven[key] = name
+                else:
+                    self.unproven.append(name)
 
     def _set(self, entities: dict[str, EntityDirectory]) -> None:
         self.entities = entities

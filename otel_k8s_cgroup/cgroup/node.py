@@ -248,7 +248,7 @@ class NodeCgroups:
         self._readings += 1
         directories = self._look(wanted, report)
         readings, ended = self._read_each(list(self._tracked.values()), directories, wanted, report)
-        if EntityKind.CONTAINER in ended:
+        if ended:
             # Another one in its place was not noticed by that look; now it is, and nothing proves itself by being read.
             known = {*self._tracked.values()}
             directories = self._look((), report)
@@ -262,11 +262,11 @@ class NodeCgroups:
         directories: EntityDirectories,
         wanted: Container[str],
         report: Callable[[CgroupError], None],
-    ) -> tuple[list[Reading], set[EntityKind]]:
-        """The readings of ``entities`` that are wanted, and the kinds of those that have ended."""
+    ) -> tuple[list[Reading], bool]:
+        """The readings of ``entities`` that are wanted, and whether one has ended."""
         clock = self._clock
         readings: list[Reading] = []
-        ended: set[EntityKind] = set()
+        ended = False
         for tracked in entities:
             is_wanted = tracked.key in wanted or tracked.kind in _ALWAYS_WANTED
             if is_wanted or tracked.origin is None:
@@ -276,7 +276,7 @@ class NodeCgroups:
                     again = self._read_again(tracked, report)
                     if again is None:
                         directories.ended(tracked.key)
-                        ended.add(tracked.kind)
+                        ended = True
                         continue
                     reading = again
                 if is_wanted:

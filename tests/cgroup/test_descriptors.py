@@ -90,11 +90,24 @@ def test_only_files_of_pods_are_open_each_once(tree: Tree) -> None:
 
 
 def test_each_file_is_read_once_a_tick(tree: Tree) -> None:
-    """One pread a file, a listing of the parent and of each level, one look at the root; nothing is opened."""
+    """One pread a file, a stat of the root, of the parent and of each level; nothing is opened or listed."""
     node = Node(tree.root)
     node.read_well()
     preads = len(PODS) * len(READ[tree.version])
-    assert system_calls(node) == {"pread": preads, "listdir": 3, "stat": 1}
+    assert system_calls(node) == {"pread": preads, "stat": 4}
+
+
+def test_pods_that_are_not_read_are_listed(tree: Tree) -> None:
+    """They do not prove by being read that they are there; nor does a directory that is none of ours."""
+    node = Node(tree.root)
+    node.read_well()
+    wanted = PODS.keys() - {BURSTABLE}
+    node.read_well(wanted)
+    preads = len(wanted) * len(READ[tree.version])
+    assert system_calls(node, wanted) == {"pread": preads, "listdir": 1, "stat": 4}
+    tree.make("/kubepods/system")
+    node.read_well()
+    assert system_calls(node)["listdir"] == 1
 
 
 def test_containers_cost_a_look_at_their_pod(tree: Tree) -> None:
@@ -109,14 +122,13 @@ def test_containers_cost_a_look_at_their_pod(tree: Tree) -> None:
     node.read_well(wanted)
     assert system_calls(node, wanted) == {
         "pread": 2 * len(PODS) * files,
-        "listdir": 3,
-        "stat": 1 + len(PODS),
+        "stat": 4 + len(PODS),
         "access": len(PODS),
     }
     assert node.open_files.count == 2 * len(PODS) * files
     node = Node(tree.root)
     node.read_well(wanted)
-    assert system_calls(node, wanted) == {"pread": len(PODS) * files, "listdir": 3, "stat": 1}
+    assert system_calls(node, wanted) == {"pread": len(PODS) * files, "stat": 4}
 
 
 def test_totals_cost_their_own_files(tree: Tree) -> None:
@@ -126,11 +138,11 @@ def test_totals_cost_their_own_files(tree: Tree) -> None:
     node.read_well()
     totals = ["/kubepods", "/kubepods/burstable", "/kubepods/besteffort"]
     preads = len([*PODS, *totals]) * len(READ[tree.version])
-    assert system_calls(node) == {"pread": preads, "listdir": 3, "stat": 1}
+    assert system_calls(node) == {"pread": preads, "stat": 4}
 
 
 def test_a_new_pod_costs_its_own_files(tree: Tree) -> None:
-    """Those that are open stay so, and no other directory is looked into. (v1: use_hierarchy is looked at once.)"""
+    """Those that are open stay so, and no other directory is listed. (v1: use_hierarchy is looked at once.)"""
     node = Node(tree.root)
     node.read_well()
     tree.make(f"/kubepods/burstable/pod{uuid.UUID(int=1)}")
@@ -138,7 +150,7 @@ def test_a_new_pod_costs_its_own_files(tree: Tree) -> None:
     once = 1 if tree.version == 1 else 0
     assert calls["open"] == len(READ[tree.version]) + once
     assert calls["pread"] == (len(PODS) + 1) * len(READ[tree.version]) + once
-    assert calls["listdir"] == 3
+    assert calls["listdir"] == 1
 
 
 @needs_proc

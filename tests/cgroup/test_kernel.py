@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
+
+import pytest
 
 from otel_k8s_cgroup.cgroup import detect
 from otel_k8s_cgroup.figures import Stats
@@ -99,7 +102,7 @@ def test_a_cgroup_that_ended_before_its_first_reading(kernel_tree: KernelTree) -
 
 
 def test_one_of_two_roots_whose_pod_ends_between_listing_and_reading(kernel_tree: KernelTree) -> None:
-    """The other, which was left behind, is what there is then."""
+    """The other, which was left behind, is what there is then, at once."""
     behind = f"/kubepods/besteffort/pod{BURSTABLE}"
     kernel_tree.make(f"{POD}/container")
     kernel_tree.make(behind)
@@ -107,9 +110,33 @@ def test_one_of_two_roots_whose_pod_ends_between_listing_and_reading(kernel_tree
     assert node.read_well()[BURSTABLE].path == POD
     kernel_tree.remove(f"{POD}/container")
     node.clock.at_call(2, lambda: kernel_tree.remove(POD))
-    assert node.read_well() == {}
-    reading = node.read_well()[BURSTABLE]
-    assert (reading.path, reading.origin.born) == (behind, False)
+    for _ in range(2):
+        reading = node.read_well()[BURSTABLE]
+        assert (reading.path, reading.origin.born) == (behind, False)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_pod_in_whose_place_another_one_is(kernel_tree: KernelTree, step: int) -> None:
+    """As many directories as before, and no time of a change that the kernel would keep: the end of the one is noticed
+    by reading it, and the other is then looked for. It is read in the same tick, or at the latest in the next.
+    """
+    for path in (POD, OTHER):
+        kernel_tree.make(path)
+    node = Node(kernel_tree.root)
+    before = node.read_well()
+    new = str(uuid.UUID(int=1))
+
+    def replace() -> None:
+        kernel_tree.remove(POD)
+        kernel_tree.make(f"/kubepods/burstable/pod{new}")
+
+    node.clock.at_call(step, replace)
+    node.read_well()
+    again = node.read_well()
+    assert again.keys() == {GUARANTEED, new}
+    assert again[GUARANTEED].origin == before[GUARANTEED].origin
+    assert again[new].origin.born
+    assert again[new].origin.mono_ns >= before[BURSTABLE].mono_ns
 
 
 def test_no_descriptor_stays_behind(kernel_tree: KernelTree) -> None:

@@ -151,6 +151,8 @@ def test_real_levels_that_end_between_listing_and_reading(kernel_tree: KernelTre
 def test_real_levels_that_are_gone_at_a_look_and_back_at_once(kernel_tree: KernelTree) -> None:
     """Parents are looked for again where one is gone: what is there then was born since, whatever was there before."""
     kernel_tree.make(POD)
+    none_of_ours = f"{TOP}/system"  # where one is, the parent is listed at each look
+    kernel_tree.make(none_of_ours)
     node = Node(kernel_tree.root, node_totals=True)
     before = node.read_well()[TOP].mono_ns
     listdir: Callable[[str], list[str]] = os.listdir
@@ -159,7 +161,7 @@ def test_real_levels_that_are_gone_at_a_look_and_back_at_once(kernel_tree: Kerne
         if not directory.endswith(TOP):
             return listdir(directory)
         patch.undo()
-        for path in (POD, LEVEL, TOP):
+        for path in (POD, LEVEL, none_of_ours, TOP):
             kernel_tree.remove(path)
         try:
             return listdir(directory)
