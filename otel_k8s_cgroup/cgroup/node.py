@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.figures import Figure
     from otel_k8s_cgroup.model import Stats
 
+_new_tuple = tuple.__new__
 _ALWAYS_WANTED = frozenset({EntityKind.QOS, EntityKind.NODE})
 
 
@@ -40,6 +41,7 @@ class _Tracked:
     __slots__ = (
         "_files",
         "_open_files",
+        "_row",
         "directory",
         "inode",
         "key",
@@ -69,6 +71,7 @@ class _Tracked:
         self.origin = None if born_ns is None else Origin(True, born_ns, before)
         self.previous_ns = born_ns or 0
         self.previous_stats = before
+        self._row = type(before)
 
     def read(self, now_ns: int, report: Callable[[CgroupError], None], due: Collection[int]) -> Reading:
         """One reading of the parts that are ``due``, by their numbers; of all where it is the first one.
@@ -77,6 +80,18 @@ class _Tracked:
             CgroupGone: the cgroup was removed, and perhaps made anew at the same path.
         """
         files = self._files
+        if len(files) == 1 and 0 in due and self.inode is not None:
+            # As nearly always; an open file belongs to the cgroup that it was opened in.
+            (part,) = files
+            usual = part.usual
+            if usual is not None and (part.look_again_ns is None or now_ns < part.look_again_ns) and (row := usual()):
+                stats: Stats = _new_tuple(self._row, row)
+                reading = _new_tuple(
+                    Reading,
+                    (self.key, self.kind, self.path, self.origin, now_ns, stats, self.previous_ns, self.previous_stats),
+                )
+                self.previous_ns, self.previous_stats = now_ns, stats
+                return reading
         if not files:
             files = self._files = self._open_files(self.path)
         is_first = self.inode is None or self.origin is None
@@ -88,7 +103,7 @@ class _Tracked:
                 values += part.read(now_ns, report)
             else:
                 values += part.nothing
-        stats: Stats = self.previous_stats._make(values)
+        stats = self._row._make(values)
         # After the reading: a directory that is made anew between the two is then noticed, at the next reading.
         if self.inode is None or self.origin is None:
             self.inode = self._inode()

@@ -37,12 +37,12 @@ class CgroupReader:
         "_flat_switch",
         "_for_all",
         "_is_flat",
-        "_look_again_ns",
         "_most_values",
         "_open_files",
         "_plan",
         "_shape",
-        "_usual",
+        "look_again_ns",
+        "usual",
     )
 
     def __init__(self, plan: Plan, directories: Mapping[str, str | None], open_files: OpenFiles) -> None:
@@ -57,9 +57,10 @@ class CgroupReader:
         self._is_flat: bool | None = None
         self._absent: frozenset[int] = frozenset()
         """Numbers of the files that were not there from the first reading on; they are not looked for each time."""
-        self._look_again_ns: int | None = None
+        self.look_again_ns: int | None = None
+        """When ``usual`` does not hold any more."""
         self._most_values = 0
-        self._usual: Callable[[], tuple[Value, ...] | None] | None = None
+        self.usual: Callable[[], tuple[Value, ...] | None] | None = None
         """Reads the files as they were at the last reading, where all stayed open and had nothing odd."""
 
     def _file(self, controller: str, name: str) -> StatFile | None:
@@ -74,7 +75,7 @@ class CgroupReader:
     @property
     def is_open(self) -> bool:
         """Whether a descriptor of the last reading is held, and with it the cgroup that was read then."""
-        return self._usual is not None or any(
+        return self.usual is not None or any(
             file is not None and file.fd >= 0
             for planned, file in zip(self._plan.files, self._files, strict=True)
             if planned.controller == self._first
@@ -86,8 +87,8 @@ class CgroupReader:
         Raises:
             CgroupGone: the cgroup was removed.
         """
-        usual = self._usual
-        if usual is not None and (self._look_again_ns is None or now_ns < self._look_again_ns):
+        usual = self.usual
+        if usual is not None and (self.look_again_ns is None or now_ns < self.look_again_ns):
             row = usual()
             if row:
                 return row
@@ -95,19 +96,19 @@ class CgroupReader:
 
     def close(self) -> None:
         """Closes the files; the next reading opens them again."""
-        self._usual = None
+        self.usual = None
         for file in self._files:
             if file is not None:
                 file.close()
 
     def _read_closely(self, now_ns: int, report: Callable[[CgroupError], None]) -> tuple[Value, ...]:
-        self._usual = None
-        if self._look_again_ns is not None and now_ns >= self._look_again_ns:
-            self._absent, self._look_again_ns = frozenset(), None
+        self.usual = None
+        if self.look_again_ns is not None and now_ns >= self.look_again_ns:
+            self._absent, self.look_again_ns = frozenset(), None
             self._plan_again()
         contents, is_clean = self._contents(report)
-        if (self._absent or not self._plan.is_complete) and self._look_again_ns is None:
-            self._look_again_ns = now_ns + _LOOK_AGAIN_NS
+        if (self._absent or not self._plan.is_complete) and self.look_again_ns is None:
+            self.look_again_ns = now_ns + _LOOK_AGAIN_NS
         is_flat = self._keeps_no_sums(contents)
 
         def complain(error: CgroupError) -> None:
@@ -169,9 +170,9 @@ class CgroupReader:
         if shape is None or shape.values < self._most_values:
             return
         self._most_values = shape.values
-        if not shape.is_whole and self._look_again_ns is None:
-            self._look_again_ns = now_ns + _LOOK_AGAIN_NS
-        self._usual = shape.reader([-1 if file is None else file.fd for file in self._files])
+        if not shape.is_whole and self.look_again_ns is None:
+            self.look_again_ns = now_ns + _LOOK_AGAIN_NS
+        self.usual = shape.reader([-1 if file is None else file.fd for file in self._files])
 
     def _keeps_no_sums(self, contents: list[bytes | None]) -> bool:
         """Whether v1's sums over descendants are not kept; where the file is no more, there is nothing but sums."""

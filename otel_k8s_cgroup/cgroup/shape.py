@@ -126,7 +126,7 @@ class Shape:
         fds = [descriptors[number] for number in self._order]
         if min(fds, default=-1) < 0:
             return None
-        pread, match, decode, sizes = os.pread, self._match, _DECODER.decode, self._sizes
+        pread, match, decode, sizes, starts = os.pread, self._match, _DECODER.decode, self._sizes, (0,) * len(fds)
         groups, parse = self._groups, self._parse if self._raw else None
         scaled = _taker(self._scaled) if self._scaled else None
         factors = [self._cells[place].factor for place in self._scaled]
@@ -137,7 +137,7 @@ class Shape:
         def read() -> tuple[Value, ...] | None:
             nonlocal raw, parsed
             try:
-                found = match(b"/".join([pread(fd, size, 0) for fd, size in zip(fds, sizes, strict=True)]))
+                found = match(b"/".join(map(pread, fds, sizes, starts)))
                 if not found:
                     return None
                 texts = found.groups(b"null")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from .kernel_tree import KernelTree
 
+pytestmark = pytest.mark.usefixtures("preads_are_seen")
+
 BAD = f"/kubepods/burstable/pod{BURSTABLE}"
 # One is listed and read before it, one after it.
 GOOD = {BEST_EFFORT: f"/kubepods/besteffort/pod{BEST_EFFORT}", GUARANTEED: f"/kubepods/pod{GUARANTEED}"}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from otel_k8s_cgroup.errors import CgroupError
 
+pytestmark = pytest.mark.usefixtures("preads_are_seen")
+
 SECOND = 10**9
 
 # Lines of kernel 6.18, shortened.
