@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.export.queue import ReadingQueue
     from otel_k8s_cgroup.export.series import Readings, Series
     from otel_k8s_cgroup.export.transport import Transport
-    from otel_k8s_cgroup.model import EntityKind
 
 _log = logging.getLogger(__name__)
 
@@ -199,11 +198,11 @@ class Delivery:
         first = groups[0]
         if _usual_shape(first) is None:
             return self._encode_one(first)
-        alike: dict[tuple[Shape, EntityKind], list[Group]] = {}
+        alike: dict[Shape, list[Group]] = {}
         for group in islice(groups, _ENCODED_AT_ONCE):
             if group.chunk is None and (shape := _usual_shape(group)) is not None:
-                alike.setdefault((shape, group.series.entity.kind), []).append(group)
-        for (shape, _), some in alike.items():
+                alike.setdefault(shape, []).append(group)
+        for shape, some in alike.items():
             self._encode_all(some, shape)
         return first.chunk or b""
 

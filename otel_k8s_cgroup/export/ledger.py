@@ -176,7 +176,8 @@ def step_all(
         return None
     now_all = zip(*counters, strict=True) if counters else repeat(())
     after = zip(monos_ns, unixs_ns, repeat(shape.numbers), now_all, repeat(_NOT_APART))
-    return Steps((unixs_ns, *columns, *deltas, *[began_unix_ns] * len(deltas)), [*map(Bases._make, after)])
+    values = (unixs_ns, *columns, *deltas, *[began_unix_ns] * len(deltas))
+    return Steps(values, [*map(tuple.__new__, repeat(Bases), after)])
 
 
 def _step_each(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:

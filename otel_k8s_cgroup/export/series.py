@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -178,10 +179,9 @@ class Readings:
     def parts(self) -> list[Part]:
         """One each, in the order of the series."""
         offset_ns = self.wall_offset_ns
-        return [
-            Part._make((self, mono_ns, max(0, mono_ns + offset_ns), row))
-            for mono_ns, row in zip(self.monos_ns, self.rows, strict=True)
-        ]
+        unixs_ns = [max(0, mono_ns + offset_ns) for mono_ns in self.monos_ns]
+        # Not Part._make of each, which is a function in Python.
+        return [*map(tuple.__new__, repeat(Part), zip(repeat(self), self.monos_ns, unixs_ns, self.rows))]
 
     def pack(self) -> None:
         """Has them take as little as they can."""
