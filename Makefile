@@ -4,18 +4,21 @@ PYTHON ?= python3
 DURATION ?= 30s
 UV ?= uv
 GO ?= go
+# Tests of one file stay in one process: what a module starts, it starts once. WORKERS=0 runs them all in pytest's own.
+WORKERS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
 # Every version and its hashes are pinned; the project itself is installed from here, with nothing downloaded for it.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
+PARALLEL := -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl prometheus helm chart image build constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
-	@echo 'make test       the tests (FLAGS=... is passed to pytest); what cannot run here is skipped with its reason'
+	@echo 'make test       the tests (FLAGS=... is passed to pytest; WORKERS=0 runs them in one process); what cannot run here is skipped with its reason'
 	@echo 'make cover      the tests, with the branch coverage of the package'
 	@echo 'make soak       faults, churn and restarts at random against a real collector, for 10m (DURATION=1m for less)'
 	@echo 'make lint       ruff, mypy and the import contract'
@@ -40,11 +43,11 @@ demo: $(VENV)/.demo-stamp
 	@$(BIN)/otel-k8s-cgroup demo --duration $(DURATION)
 
 test: $(VENV)/.dev-stamp
-	@$(BIN)/python -m pytest $(FLAGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(FLAGS)
 
 cover: $(VENV)/.dev-stamp
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest --cov $(FLAGS)
+	@$(BIN)/python -m pytest --cov $(PARALLEL) $(FLAGS)
 
 soak: DURATION = 10m
 soak: $(VENV)/.dev-stamp $(OTELCOL)

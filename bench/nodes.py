@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -46,26 +47,26 @@ ALL_CONTROLLERS = ("cpuacct", "memory", "cpu", "cpuset", "blkio", "pids", "huget
 
 
 @contextmanager
-def made(pods: int, controllers: Sequence[str] = DEFAULT_CONTROLLERS) -> Iterator[Node]:
-    """A node of so many pods, gone again afterwards."""
+def made(pods: int, controllers: Sequence[str] = DEFAULT_CONTROLLERS, *, containers: int = 0) -> Iterator[Node]:
+    """A node of so many pods, each of so many containers (and a sandbox, if of any); gone again afterwards."""
     uids = tuple(str(uuid.UUID(int=(number << 96) | 0x1234)) for number in range(1, pods + 1))
     with tempfile.TemporaryDirectory(prefix="otel-k8s-cgroup-bench-", dir=_memory_directory()) as directory:
         home = Path(directory)
         pods_file = home / "pods.json"
-        pods_file.write_text(json.dumps(_pod_list(uids)))
+        pods_file.write_text(json.dumps(_pod_list(uids, containers)))
         kind, root, real, switched_on = _roots(home, controllers)
         created: list[Path] = []
         try:
             for base in real or [root]:
-                for path in _paths(base, uids):
+                for path in _paths(base, uids, containers):
                     path.mkdir()
                     created.append(path)
-                    if kind == "v2" and "-pod" not in path.name:
+                    if kind == "v2" and path.suffix == ".slice" and (containers or "-pod" not in path.name):
                         (path / "cgroup.subtree_control").write_text(switched_on)
             if not real:
                 (root / "cgroup.controllers").write_text("cpu memory\n")
                 for uid_directory in created:
-                    if "-pod" in uid_directory.name:
+                    if "-pod" in uid_directory.name or uid_directory.suffix == ".scope":
                         for name, content in _FILES.items():
                             (uid_directory / name).write_text(content)
             yield Node(kind, root, pods_file, uids)
@@ -112,7 +113,7 @@ def _roots(home: Path, controllers: Sequence[str]) -> tuple[Kind, Path, list[Pat
     return ("v1", root, real, "") if real else ("tree", root, [], "")
 
 
-def _paths(base: Path, uids: tuple[str, ...]) -> Iterator[Path]:
+def _paths(base: Path, uids: tuple[str, ...], containers: int) -> Iterator[Path]:
     parent = base / "kubepods.slice"
     yield parent
     for level in ("burstable", "besteffort"):
@@ -121,18 +122,44 @@ def _paths(base: Path, uids: tuple[str, ...]) -> Iterator[Path]:
         level = ("", "burstable", "besteffort")[number % 3]
         dashed = f"-{level}" if level else ""
         where = parent / f"kubepods{dashed}.slice" if level else parent
-        yield where / f"kubepods{dashed}-pod{uid.replace('-', '_')}.slice"
+        pod = where / f"kubepods{dashed}-pod{uid.replace('-', '_')}.slice"
+        yield pod
+        for name in [_SANDBOX, *_containers(containers)] if containers else []:
+            yield pod / f"cri-containerd-{_container_id(uid, name)}.scope"
 
 
-def _pod_list(uids: tuple[str, ...]) -> dict[str, object]:
+_SANDBOX = "sandbox"
+
+
+def _containers(number: int) -> list[str]:
+    return [f"container-{each}" for each in range(number)]
+
+
+def _container_id(uid: str, name: str) -> str:
+    return hashlib.sha256(f"{uid} {name}".encode()).hexdigest()
+
+
+def _pod_list(uids: tuple[str, ...], containers: int) -> dict[str, object]:
     return {
         "kind": "PodList",
         "apiVersion": "v1",
         "items": [
             {
                 "metadata": {"uid": uid, "name": f"checkout-7d9c5b6f4-{number:05d}", "namespace": "shop"},
-                "spec": {"nodeName": "bench-node"},
-                "status": {"startTime": "2026-01-01T00:00:00Z"},
+                "spec": {"nodeName": "bench-node", "containers": [{"name": each} for each in _containers(containers)]},
+                "status": {
+                    "startTime": "2026-01-01T00:00:00Z",
+                    "containerStatuses": [
+                        {
+                            "name": each,
+                            "containerID": f"containerd://{_container_id(uid, each)}",
+                            "ready": True,
+                            "restartCount": 0,
+                            "state": {"running": {"startedAt": "2026-01-01T00:00:01Z"}},
+                        }
+                        for each in _containers(containers)
+                    ],
+                },
             }
             for number, uid in enumerate(uids)
         ],

@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING
 from bench.sink import Protocol, Sink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.nodes import Node
 
 _CPUCLOCK_SCHED = 2
 
 
 def measure_process(
-    node: Node, *, protocol: Protocol, poll_ms: int, ticks: int, point_attributes: bool = True
+    node: Node,
+    *,
+    protocol: Protocol,
+    poll_ms: int,
+    ticks: int,
+    point_attributes: bool = True,
+    flags: Sequence[str] = (),
 ) -> dict[str, float]:
     """Runs ``otel-k8s-cgroup run`` for ``ticks`` after the first ones, and looks at it from outside."""
     with Sink(protocol) as sink:
@@ -29,6 +37,7 @@ def measure_process(
                 *("--cgroup-root", str(node.root), "--pod-source", f'{{ file = "{node.pods_file}" }}'),
                 *("--poll-interval", f"{poll_ms}ms", "--point-attributes", str(point_attributes).lower()),
                 *("--otlp-endpoint", sink.endpoint, "--otlp-protocol", protocol),
+                *flags,
             ]
         )
         try:
@@ -74,14 +83,14 @@ def status(pid: int) -> dict[str, int]:
 
 def _tick_times_ns(sink: Sink) -> list[tuple[int, int]]:
     """(number of the tick, when its first pod was read), wall clock; without the last tick, which SIGTERM makes."""
-    first: list[int] = []
+    times: set[int] = set()
     first_uid = None
     for request in sink.decoded():
-        for each in request.resource_metrics[:1]:
-            uid = next((a.value.string_value for a in each.resource.attributes if a.key == "k8s.pod.uid"), None)
+        for each in request.resource_metrics:
+            attributes = {attribute.key: attribute.value.string_value for attribute in each.resource.attributes}
+            uid = None if "k8s.container.name" in attributes else attributes.get("k8s.pod.uid")
             first_uid = first_uid or uid
-            if uid == first_uid is not None:  # another one begins a further request of the same tick
+            if uid is not None and uid == first_uid:
                 metric = each.scope_metrics[0].metrics[-1]
-                first += sorted({point.time_unix_nano for point in metric.gauge.data_points})
-    first.sort()
-    return list(enumerate(first[:-1]))
+                times.update(point.time_unix_nano for point in metric.gauge.data_points or metric.sum.data_points)
+    return list(enumerate(sorted(times)[:-1]))

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from bench.nodes import ALL_CONTROLLERS, DEFAULT_CONTROLLERS, made
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
-from otel_k8s_cgroup.figures import DEFAULT_FIGURES, FIGURES
+from otel_k8s_cgroup.figures import DEFAULT_FIGURES, FIGURES, Figure, Format, Source
 from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
@@ -30,9 +31,14 @@ if TYPE_CHECKING:
 
     from bench.nodes import Node
     from otel_k8s_cgroup.errors import CgroupError
-    from otel_k8s_cgroup.figures import Figure
 
 _SOURCE = Path(__file__).with_name("read_limit.c")
+
+_ABSENT = Figure(
+    "absent",
+    v2=(Source("memory.none_such", format=Format.SINGLE),),
+    v1=(Source("memory.none_such", controller="memory", format=Format.SINGLE),),
+)
 
 # A slice of one program's measurement: short, so that what slows the machine down slows both of a pair.
 _SLICE_PODS = 2000
@@ -44,7 +50,10 @@ def read_cost(node: Node, runs: int = 5, figures: Sequence[Figure] = DEFAULT_FIG
 
     - ``read``: reading and parsing, of what the C program reads.
     - ``look``: all of ``NodeCgroups.read``, which also lists the pods' directories and makes percentages.
+    - ``absent``: as ``read``, with an optional file more that no cgroup has.
     - ``c``: the C program. Without a C compiler it and the ratios are None.
+
+    ``absent_ratio`` is the ratio to ``read``.
     """
     pods = len(node.uids)
     rounds = max(1, _SLICE_PODS // pods)
@@ -54,22 +63,30 @@ def read_cost(node: Node, runs: int = 5, figures: Sequence[Figure] = DEFAULT_FIG
     if found != pods:
         raise RuntimeError(f"{found} of {pods} pods were read")
     paths = _open_paths(node.root)
-    files = [_files(cgroups, path) for path, _ in cgroups.found.values()]
+    plan = cgroups.plans(EntityKind.POD)[0]
+    plan_with_absent = Plan([*figures, _ABSENT], cgroups.hierarchy.version)
+    found_paths = [path for path, _ in cgroups.found.values()]
+    files = [_files(cgroups, plan, path) for path in found_paths]
+    files_with_absent = [_files(cgroups, plan_with_absent, path) for path in found_paths]
 
     def read() -> None:
         for each in files:
             each.read(0, _fail)
 
+    def read_with_absent() -> None:
+        for each in files_with_absent:
+            each.read(0, _fail)
+
     def look() -> None:
         cgroups.read(wanted, _fail)
 
-    slices: dict[str, list[float]] = {"read": [], "look": [], "c": []}
+    slices: dict[str, list[float]] = {"read": [], "look": [], "absent": [], "c": []}
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 1_000)
     with _c_program(rounds, paths) as c_program_ns:
         for _ in range(runs * _SLICES_A_RUN):
-            for name, work in (("read", read), ("look", look)):
+            for name, work in (("read", read), ("look", look), ("absent", read_with_absent)):
                 work()
                 before = time.process_time_ns()
                 for _ in range(rounds):
@@ -90,14 +107,15 @@ def read_cost(node: Node, runs: int = 5, figures: Sequence[Figure] = DEFAULT_FIG
             f"{name}_ratio": statistics.median(a / b for a, b in zip(slices[name], c, strict=True)) if c else None
             for name in ("read", "look")
         },
+        "absent_ratio": statistics.median(a / b for a, b in zip(slices["absent"], slices["read"], strict=True)),
     }
 
 
-def _files(cgroups: NodeCgroups, path: str) -> CgroupReader:
+def _files(cgroups: NodeCgroups, plan: Plan, path: str) -> CgroupReader:
     """One pod's, open from here on."""
     mounts = cgroups.hierarchy.directories
     directories = {controller: mount and mount + path for controller, mount in mounts.items()}
-    files = CgroupReader(cgroups.plans(EntityKind.POD)[0], directories, OpenFiles(1 << 20))
+    files = CgroupReader(plan, directories, OpenFiles(1 << 20))
     files.read(0, _fail)
     return files
 

@@ -83,7 +83,7 @@ def test_without_a_terminal_there_is_a_plain_table(work_parent: Path) -> None:
     """All pods, all classes, no control codes; and where no cgroups can be made, that and why."""
     out, err = io.StringIO(), io.StringIO()
     places: dict[str, Any] = {"work_parent": work_parent, "cgroup_mount": Path("/nonexistent")}
-    assert run_demo(duration_seconds=2, as_json=False, out=out, err=err, **places) == 0
+    assert run_demo(duration_seconds=4, as_json=False, out=out, err=err, **places) == 0
     text = out.getvalue()
     assert "SIMULATED cgroups (v2), no processes: /nonexistent: no cgroups are mounted here" in text.splitlines()[0]
     for pod in PODS:
