@@ -31,11 +31,13 @@ class Receipt:
 
     rejected_points: int = 0
     message: str = ""
+    server_date: str = ""
+    """The ``Date`` of an HTTP answer, which gRPC has not."""
 
     @classmethod
-    def of(cls, response: ExportMetricsServiceResponse) -> Receipt:
+    def of(cls, response: ExportMetricsServiceResponse, server_date: str = "") -> Receipt:
         partial = response.partial_success
-        return cls(max(0, partial.rejected_data_points), partial.error_message)
+        return cls(max(0, partial.rejected_data_points), partial.error_message, server_date)
 
 
 class Transport(Protocol):
