@@ -43,7 +43,8 @@ def measure_process(
         try:
             sink.wait_for(1)
             first_point_seconds = time.monotonic() - began
-            sink.wait_for(3)
+            # The second tick has values that need two readings, so all messages are built anew in it.
+            time.sleep(2.5 * poll_ms / 1000)
             cpu_before, at_before = cpu_seconds(process.pid), time.monotonic()
             time.sleep(ticks * poll_ms / 1000)
             cpu_share = (cpu_seconds(process.pid) - cpu_before) / (time.monotonic() - at_before)
