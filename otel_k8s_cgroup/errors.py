@@ -69,6 +69,15 @@ class MalformedFile(CgroupError):
         self.line = line
 
 
+class ProcessesHidden(CgroupError):
+    """The processes of a cgroup are not in this PID namespace."""
+
+    cause = "processes hidden"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "its processes are not visible: metrics of `network` need the host's (hostPID: true)")
+
+
 # --- Kubernetes -----------------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,8 @@ class Figure:
     by: str = ""
     """Where a cgroup has one value for each of something, what that is; such a value is a mapping, empty where the
     kernel has the file and lists none."""
+    net_dev: int | None = None
+    """Of a pod's network, which no cgroup knows: which number of an interface's line in ``/proc/PID/net/dev``."""
 
     @property
     def zero(self) -> Any:
@@ -300,6 +302,14 @@ _HUGETLB: tuple[Figure, ...] = (
     ),
 )
 
+# https://docs.kernel.org/filesystems/proc.html (1.4 Networking info in /proc/net)
+_NET_DEV = ("bytes", "packets", "errs", "drop")
+_NETWORK: tuple[Figure, ...] = tuple(
+    Figure(f"network_{way}_{key}", (), is_counter=True, by="interface", net_dev=first + number)
+    for way, first in (("receive", 0), ("transmit", 8))
+    for number, key in enumerate(_NET_DEV)
+)
+
 _CGROUPS: tuple[Figure, ...] = (
     Figure("nr_descendants", _v2("cgroup.stat", "nr_descendants")),  # 4.14
     Figure("nr_dying_descendants", _v2("cgroup.stat", "nr_dying_descendants")),  # 4.14
@@ -316,6 +326,7 @@ FIGURES: tuple[Figure, ...] = (
     *_PRESSURE,
     *_HUGETLB,
     *_CGROUPS,
+    *_NETWORK,
 )
 
 DERIVED: tuple[Rate | Difference | Ratio, ...] = (

@@ -100,7 +100,7 @@ class OtlpTarget:
 
 
 Schema = Literal["alumet", "semconv", "cadvisor"]
-Group = Literal["cpu", "memory", "limits", "throttling", "events", "io", "pids", "pressure", "hugetlb"]
+Group = Literal["cpu", "memory", "limits", "throttling", "events", "io", "pids", "pressure", "hugetlb", "network"]
 """Of metrics."""
 
 PodAttribute = Literal["workload", "qos_class", "priority_class", "ip", "hostname"]

@@ -105,15 +105,18 @@ def open_credentials(settings: RunSettings, url: str, hide_token: Callable[[str]
 
 
 def parts_of(metrics: Iterable[Metric], intervals: Mapping[str, timedelta], poll: timedelta) -> list[Part]:
-    """What is read, and at which of the readings: groups of one interval are a part (``NodeCgroups``)."""
-    by_every: dict[int, list[str]] = {}
+    """What is read, and at which of the readings: groups of one interval are a part (``NodeCgroups``), and what is read
+    of no cgroup is one of its own.
+    """
+    by_every: dict[tuple[int, bool], list[str]] = {}
     for metric in metrics:
         every = max(1, round(intervals.get(metric.group, poll) / poll))
-        by_every.setdefault(every, []).extend(point.figure for point in metric.points)
+        is_network = metric.group == "network"
+        by_every.setdefault((every, is_network), []).extend(point.figure for point in metric.points)
     parts: list[Part] = []
     there: set[Figure] = set()
-    for every in sorted(by_every):
-        figures = [figure for figure in figures_named(by_every[every]) if figure not in there]
+    for every, is_network in sorted(by_every):
+        figures = [figure for figure in figures_named(by_every[every, is_network]) if figure not in there]
         there.update(figures)
         if figures:
             parts.append((figures, every))

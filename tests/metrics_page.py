@@ -53,15 +53,17 @@ def _costs() -> Iterator[str]:
     """What each group takes, in schema ``alumet``."""
     yield "\n## What a group costs\n"
     yield "Of each entity, in schema `alumet`. A file takes about 2.6 µs of CPU to read and parse (`make bench`)."
-    yield 'A file that several groups read is read once. "a device" and "a size": so many for each that is there.\n'
+    yield 'A file that several groups read is read once. "a device" and "a size": so many for each that is there.'
+    yield "`network` is of pods alone, and its file is opened anew at each reading (some 10 µs).\n"
     yield "| group | points | files, cgroup v2 | files, cgroup v1 |"
     yield "|---|---:|---:|---:|"
     for name, metrics in (("default", select(("alumet",))), *((g, select(("alumet",), (g,))) for g in get_args(Group))):
         points = sum(len(metric.points) for metric in metrics)
-        member = {"io": " a device", "hugetlb": " a size"}.get(name, "")
+        member = {"io": " a device", "hugetlb": " a size", "network": " an interface"}.get(name, "")
         figures = figures_of(metrics)
-        v2 = {source.file for figure in figures for source in figure.v2[:1]}
-        v1 = {(source.controller, source.file) for figure in figures for source in figure.v1[:1]}
+        of_network = {"net/dev" for figure in figures if figure.net_dev is not None}
+        v2 = {source.file for figure in figures for source in figure.v2[:1]} | of_network
+        v1 = {(source.controller, source.file) for figure in figures for source in figure.v1[:1]} | of_network
         yield f"| `{name}` | {points}{member} | {len(v2)}{member if name == 'hugetlb' else ''} | {len(v1)} |"
 
 
@@ -98,7 +100,7 @@ def _where(points: Iterable[Point], version: int) -> str:
     return ", ".join(dict.fromkeys(text for point in points if (text := _source(point.figure, version))))
 
 
-def _source(name: str, version: int) -> str:
+def _source(name: str, version: int) -> str:  # noqa: PLR0911 one a kind of figure
     if name == UPTIME:
         return "time since the start that the API says"
     if not is_of_a_cgroup(name):
@@ -114,6 +116,8 @@ def _source(name: str, version: int) -> str:
             both = _source(one, version), _source(other, version)
             return f"{both[0]} by {both[1]}" if all(both) else ""
     figure = _FIGURES[name]
+    if figure.net_dev is not None:
+        return f"`/proc/PID/net/dev`: {name.removeprefix('network_').replace('_', ' ')}"
     return " or ".join(dict.fromkeys(map(_written, figure.v2 if version == 2 else figure.v1)))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_k8s_cgroup.cgroup.directories import EntityDirectories
 from otel_k8s_cgroup.cgroup.listing import EntityDirectory
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
+from otel_k8s_cgroup.cgroup.network import PROC, NetworkReader
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
@@ -57,14 +58,14 @@ class _Tracked:
         key: str,
         found: EntityDirectory,
         mount: str,
-        open_files: Callable[[str], list[CgroupReader]],
+        open_files: Callable[[str], list[CgroupReader | NetworkReader]],
         before: Stats,
     ) -> None:
         self.kind, self.path, born_ns = found
         self.key = key
         self.directory = mount + self.path
         self._open_files = open_files
-        self._files: list[CgroupReader] = []
+        self._files: list[CgroupReader | NetworkReader] = []
         """One a part; none where it is not read: it may never be."""
         self.inode: int | None = None
         """Of the directory, at its first reading."""
@@ -111,7 +112,7 @@ class _Tracked:
                 self.origin = Origin(False, now_ns, stats, self.inode)
             elif self.origin.inode is None:
                 self.origin = replace(self.origin, inode=self.inode)
-        elif not was_open and 0 not in (self.inode, inode := self._inode()) and inode != self.inode:
+        elif not was_open and self._is_another():
             # An open file belongs to the cgroup that it was opened in; one that was opened just now may be another's.
             raise CgroupGone(self.directory)
         # _make, not Reading(): half of what it costs.
@@ -127,6 +128,13 @@ class _Tracked:
         for part in self._files:
             part.close()
         self._files = []
+
+    def _is_another(self) -> bool:
+        try:
+            inode = os.stat(self.directory).st_ino & INT64_MAX
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+        return 0 not in (self.inode, inode) and inode != self.inode
 
     def _inode(self) -> int:
         try:
@@ -149,6 +157,7 @@ class NodeCgroups:
             third. What rates are made of is in the first part.
         containers: whether the containers of pods are entities, too.
         node_totals: whether ``kubepods`` and the QoS levels below it are.
+        proc: where the kernel shows processes.
     """
 
     def __init__(
@@ -160,7 +169,9 @@ class NodeCgroups:
         parts: Sequence[tuple[Sequence[Figure], int]] = ((DEFAULT_FIGURES, 1),),
         containers: bool = False,
         node_totals: bool = False,
+        proc: str = PROC,
     ) -> None:
+        self._proc = proc
         self.root = root.rstrip("/") or "/"
         self._open_files = open_files
         self._clock = clock
@@ -197,9 +208,9 @@ class NodeCgroups:
             CgroupRootError: it is no cgroup root (now).
         """
         if self._hierarchy is None:
-            self._hierarchy = detect(
-                self.root, v1_controllers(figure for figures, _ in self._parts for figure in figures)
-            )
+            controllers = v1_controllers(figure for figures, _ in self._parts for figure in figures)
+            # What is read may be of no cgroup, but the pods are found by theirs.
+            self._hierarchy = detect(self.root, controllers or v1_controllers(DEFAULT_FIGURES))
         return self._hierarchy
 
     def plans(self, kind: EntityKind) -> list[Plan]:
@@ -356,12 +367,18 @@ class NodeCgroups:
             self._directories = EntityDirectories(self.hierarchy.listed, self._open_files, self._kinds)
         return self._directories
 
-    def _readers(self, kind: EntityKind, path: str) -> list[CgroupReader]:
+    def _readers(self, kind: EntityKind, path: str) -> list[CgroupReader | NetworkReader]:
         directories = {
             controller: None if mount is None else mount + path
             for controller, mount in self.hierarchy.directories.items()
         }
-        return [CgroupReader(plan, directories, self._open_files) for plan in self.plans(kind)]
+        of_pod = self.hierarchy.listed + path if kind is EntityKind.POD else None
+        return [
+            NetworkReader(figures, of_pod, self._open_files, self._proc)
+            if all(figure.net_dev is not None for figure in figures)
+            else CgroupReader(plan, directories, self._open_files)
+            for (figures, _), plan in zip(self._parts, self.plans(kind), strict=True)
+        ]
 
     def _track(self, key: str, found: EntityDirectory) -> _Tracked:
         before = self._nothing if found.absent_ns is None else self._zero

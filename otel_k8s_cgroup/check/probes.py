@@ -93,6 +93,21 @@ def cgroup_readable(bench: Bench) -> str:
     return f"{len(readings)} pods read as user {os.getuid()}"
 
 
+def processes_visible(bench: Bench) -> str:
+    if "network" not in bench.settings.metrics:
+        raise Skipped("metrics has no network, which alone asks processes")
+    hierarchy = bench.cgroups.hierarchy
+    hidden = seen = 0
+    for path in bench.cgroups.found_pods.values():
+        for procs in Path(hierarchy.listed + path).glob("*/cgroup.procs"):
+            pids = procs.read_text().split()
+            hidden += pids.count("0")
+            seen += len(pids) - pids.count("0")
+    if hidden and not seen:
+        raise Failed(f"none of the {hidden} processes of pods can be seen from here: no pod has metrics of network")
+    return f"{seen} processes of pods can be seen"
+
+
 # --- the node, the API and the pods ---------------------------------------------------------------------------------
 
 

@@ -39,6 +39,11 @@ CHECKS: tuple[Check, ...] = (
         "AppArmor and the mount's options.", ("cgroup-pods",),
     ),
     Check(
+        "cgroup", "processes-visible", "pods' processes can be seen", probes.processes_visible,
+        "Set hostPID: true (of the pod, or of the chart): metrics of network are asked of a process of each pod.",
+        ("cgroup-pods",),
+    ),
+    Check(
         "node", "node-name", "the node has a name", probes.node_name,
         "Set NODE_NAME by the downward API (fieldRef spec.nodeName), or k8s_node.", ("settings-valid",),
     ),

@@ -228,5 +228,23 @@ METRICS: tuple[Metric, ...] = (
         "hugetlb",
         by=(("page_size", By.KEY),),
     ),
+    *(
+        Metric(
+            f"network_{name}",
+            Instrument.COUNTER,
+            unit,
+            description,
+            _told_apart("direction", receive=f"network_receive_{key}", transmit=f"network_transmit_{key}"),
+            "network",
+            kinds=frozenset({EntityKind.POD}),
+            by=(("interface", By.KEY),),
+        )
+        for name, key, unit, description in (
+            ("io", "bytes", "By", "Bytes received and sent"),
+            ("packets", "packets", "{packet}", "Packets received and sent"),
+            ("errors", "errs", "{error}", "Packets that were received or sent wrongly"),
+            ("dropped", "drop", "{packet}", "Packets that were dropped"),
+        )
+    ),
 )
 """All of them, in the order of their groups."""

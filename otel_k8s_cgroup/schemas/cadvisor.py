@@ -166,5 +166,26 @@ METRICS: tuple[Metric, ...] = (
         for resource, named in (("cpu", "the CPU"), ("memory", "memory"), ("io", "I/O"))
         for verb, kind, whose in (("waiting", "some", "some tasks"), ("stalled", "full", "all tasks"))
     ),
+    *(
+        Metric(
+            f"container_network_{way}_{name}",
+            Instrument.COUNTER,
+            unit,
+            f"{said} {verb}",
+            (Point(f"network_{way}_{key}"),),
+            "network",
+            "cadvisor",
+            kinds=frozenset({EntityKind.POD}),
+            is_delta=False,
+            by=(("interface", By.KEY),),
+        )
+        for way, verb in (("receive", "received"), ("transmit", "sent"))
+        for name, key, unit, said in (
+            ("bytes", "bytes", "By", "Bytes"),
+            ("packets", "packets", "{packet}", "Packets"),
+            ("errors", "errs", "{error}", "Errors of packets that were"),
+            ("packets_dropped", "drop", "{packet}", "Packets dropped that were to be"),
+        )
+    ),
 )
 """All."""

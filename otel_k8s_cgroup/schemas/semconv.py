@@ -121,14 +121,37 @@ _DISK = Metric(
     by=(("system.device", By.NAME_OR_KEY),),
 )
 
+_PODS = frozenset({EntityKind.POD})
+
+
+def _network(name: str, key: str, unit: str, description: str) -> Metric:
+    points = (Point(f"network_{way}_{key}", (("network.io.direction", way),)) for way in ("receive", "transmit"))
+    return _conventions(
+        "network",
+        f"network.{name}",
+        Instrument.COUNTER,
+        unit,
+        description,
+        *points,
+        kinds=_PODS,
+        by=(("network.interface.name", By.KEY),),
+    )
+
+
+_NETWORK = (
+    _network("io", "bytes", "By", "Bytes received and sent"),
+    _network("errors", "errs", "{error}", "Packets that were received or sent wrongly"),
+)
+
 # Which the conventions have under a name of theirs, or which say the same again.
 _NOT_AGAIN = frozenset(
     {
         *("cpu_time_delta", "cpu_percent", "memory_usage", "cgroup_memory_anonymous", "cgroup_memory_working_set"),
         *("cgroup_memory_pgfault", "cgroup_memory_pgmajfault", "io_pressure_some_total", "io_pressure_full_total"),
+        *("network_io", "network_errors"),
     }
 )
-_CONTROLLERS = ("cpu", "memory", "io", "pids", "hugetlb", "cpuset", "nr")
+_CONTROLLERS = ("cpu", "memory", "io", "pids", "hugetlb", "cpuset", "network", "nr")
 
 
 def _of_cgroup(metric: Metric) -> Metric:
@@ -155,6 +178,7 @@ METRICS: tuple[Metric, ...] = (
     *DEFAULT,
     *_LIMITS,
     _DISK,
+    *_NETWORK,
     *(_of_cgroup(metric) for metric in alumet.METRICS if metric.name not in _NOT_AGAIN),
 )
 """All of them."""

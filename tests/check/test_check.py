@@ -94,7 +94,14 @@ def test_all_is_well(world: World) -> None:
     assert list(results) == [check.code for check in CHECKS]
     assert {each.status for each in results.values()} == {Status.OK, Status.SKIPPED}
     skipped = {code for code, each in results.items() if each.status is Status.SKIPPED}
-    assert skipped == {"api-verified", "otlp-private", "otlp-clock", "state-file", "exporter-ready"}
+    assert skipped == {
+        "api-verified",
+        "otlp-private",
+        "processes-visible",
+        "otlp-clock",
+        "state-file",
+        "exporter-ready",
+    }
     assert all(results[code].evidence for code in results)
     (request,) = world.receiver.messages
     assert len(request.resource_metrics) == 0
@@ -190,6 +197,18 @@ def test_figures_that_cannot_be_read(world: World) -> None:
     found = world.fault("cgroup-readable")
     assert "memory.current" in found.evidence
     assert f"user {os.getuid()}" in found.evidence
+
+
+@pytest.mark.parametrize(("pids", "status"), [("0\n0\n", Status.FAILED), ("0\n7\n", Status.OK)])
+def test_processes_that_cannot_be_seen(world: World, pids: str, status: Status) -> None:
+    """Without the host's PID namespace the kernel writes 0 for each; one that is hidden otherwise is no matter."""
+    container = world.root / POD_DIRECTORY / "container"
+    container.mkdir()
+    (container / "cgroup.procs").write_text(pids)
+    world.flags |= {"metrics": "cpu,network"}
+    found = world.results()["processes-visible"]
+    assert found.status is status
+    assert ("hostPID: true" in found.remedy) == (status is Status.FAILED)
 
 
 def test_no_token(world: World, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def expect_default(objects: list[Object], loaded: Settings) -> None:
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
     ]
     assert loaded.k8s_node == NODE
+    assert "hostPID" not in container(objects).pod
     assert loaded.state_file is not None
     (config,), spec = container(objects).config.values(), container(objects).spec
     assert 'health_listen = "0.0.0.0:8080"' in config["config.toml"]
@@ -217,6 +218,13 @@ def expect_scrape_alone(objects: list[Object], loaded: Settings) -> None:
     assert [port["port"] for rule in spec["egress"] for port in rule["ports"]] == [53, 53, 443, 6443]
 
 
+def expect_network(objects: list[Object], loaded: Settings) -> None:
+    """Every process of the node is seen, and nothing else is allowed that was not."""
+    assert container(objects).pod["hostPID"] is True
+    assert loaded.metrics == ("cpu", "memory", "network")
+    assert "hostNetwork" not in container(objects).pod
+
+
 def expect_health_off(objects: list[Object], loaded: Settings) -> None:
     assert not container(objects).spec.keys() & {"ports", "livenessProbe", "readinessProbe"}
     (config,) = container(objects).config.values()
@@ -346,6 +354,9 @@ def test_a_number_stays_one(number: int, tmp_path: Path) -> None:
 
 
 REFUSED = {
+    "config.metrics={cpu,network}": "config.metrics has network, but hostPID is false",
+    "config.metrics=network": "config.metrics has network, but hostPID is false",
+    "hostPID=true": "hostPID is set, but config.metrics has no network",
     "config.k8s_node=x": "config.k8s_node: leave it out: it is the pod's own node",
     "config.cgroup_root=/x": "config.cgroup_root: set cgroupRoot instead",
     "config.state_file=/x": "config.state_file: set state instead",

@@ -16,6 +16,14 @@
 {{- range $key, $value := .Values.config -}}
 {{- with get $instead $key }}{{ fail (printf "config.%s: %s" $key .) }}{{ end -}}
 {{- end -}}
+{{- $groups := get .Values.config "metrics" | default list -}}
+{{- if kindIs "string" $groups }}{{ $groups = regexSplit "[\\s,]+" $groups -1 }}{{ end -}}
+{{- if and (has "network" $groups) (not .Values.hostPID) -}}
+{{- fail "config.metrics has network, but hostPID is false: without the host's PID namespace no pod's network is seen" -}}
+{{- end -}}
+{{- if and .Values.hostPID (not (has "network" $groups)) -}}
+{{- fail "hostPID is set, but config.metrics has no network, which alone has a use for it" -}}
+{{- end -}}
 {{- with .Values.otlp -}}
 {{- if and .headers .headersSecret.name -}}
 {{- fail "otlp.headers and otlp.headersSecret.name are both set: keep one" -}}

@@ -1,0 +1,383 @@
+"""A pod's network, asked of one of its processes: real network namespaces, and what a fake /proc can make happen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cgroup.network import NetworkReader
+from otel_k8s_cgroup.errors import MalformedFile, ProcessesHidden
+from otel_k8s_cgroup.figures import FIGURES
+
+from .layouts import BURSTABLE, GUARANTEED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from otel_k8s_cgroup.errors import CgroupError
+
+    from .kernel_tree import KernelTree
+
+SECOND = 10**9
+NETWORK = [figure for figure in FIGURES if figure.net_dev is not None]
+NOTHING = (None,) * len(NETWORK)
+POD = f"/kubepods/burstable/pod{BURSTABLE}"
+HOST_POD = f"/kubepods/pod{GUARANTEED}"
+HEAD = "Inter-| Receive | Transmit\n face |bytes packets errs drop …\n"
+
+
+def read(reader: NetworkReader, errors: list[CgroupError], now_ns: int = 0) -> dict[str, Any]:
+    """Figure → its mapping."""
+    row = reader.read(now_ns, errors.append)
+    return {figure.name.removeprefix("network_"): value for figure, value in zip(NETWORK, row, strict=True)}
+
+
+# --- real namespaces ------------------------------------------------------------------------------------------------
+
+
+class Process:
+    """A process that waits, in a network namespace of its own with one interface, whose other end is in it, too."""
+
+    def __init__(self, stack: ExitStack, *, network_of: Process | None = None, host: bool = False) -> None:
+        # No neighbours are to be looked for meanwhile.
+        script = "for each in all default; do echo 1 > /proc/sys/net/ipv6/conf/$each/disable_ipv6; done; "
+        script += "ip link add eth0 type veth peer name peer || exit 1; ip addr add 10.9.0.1/24 dev eth0; "
+        script += "ip link set eth0 up; ip link set peer up; echo made; exec sleep 600"
+        command = ["unshare", "-n", "sh", "-c", script]
+        if host:
+            command = ["sh", "-c", "echo made; exec sleep 600"]
+        elif network_of is not None:
+            command = ["nsenter", "-t", str(network_of.pid), "-n", "sh", "-c", "echo made; exec sleep 600"]
+        self.popen = stack.enter_context(_ended(command))
+        assert self.popen.stdout is not None
+        if self.popen.stdout.readline() != b"made\n":
+            pytest.skip("network namespaces with a veth cannot be made here")
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def enter(self, tree: KernelTree, path: str) -> None:
+        """Moves it into a container's cgroup."""
+        tree.make(path)
+        for hierarchy in tree.hierarchies:
+            (hierarchy / path.lstrip("/") / "cgroup.procs").write_text(str(self.pid))
+
+    def send(self, packets: int) -> None:
+        """So many packets that nobody is there to take."""
+        send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(1, 6, 1)"
+        code = f"{send}\nfor _ in range({packets}): s.sendto(bytes(100), ('10.9.0.255', 9))"
+        subprocess.run(["nsenter", "-t", str(self.pid), "-n", "python3", "-c", code], check=True)
+
+    def interfaces(self) -> dict[str, dict[str, dict[str, int]]]:
+        """As ``ip`` has them."""
+        command = ["nsenter", "-t", str(self.pid), "-n", "ip", "-json", "-s", "link"]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return {each["ifname"]: each["stats64"] for each in found}
+
+    def end(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+
+@contextmanager
+def _ended(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare", "nsenter"))),
+    reason="needs root, iproute2 and util-linux",
+)
+
+
+def of_eth0(row: dict[str, Any]) -> dict[str, int]:
+    return {name: mapping["eth0"] for name, mapping in row.items()}
+
+
+def by_ip(process: Process) -> dict[str, int]:
+    """The figures of ``eth0`` as ``ip`` has them."""
+    stats = process.interfaces()["eth0"]
+    keys = {"bytes": "bytes", "packets": "packets", "errs": "errors", "drop": "dropped"}
+    return {
+        f"{way}_{ours}": stats[theirs][key]
+        for way, theirs in (("receive", "rx"), ("transmit", "tx"))
+        for ours, key in keys.items()
+    }
+
+
+@needs_namespaces
+def test_a_pods_network_is_that_of_its_processes(kernel_tree: KernelTree) -> None:
+    """As `ip` has it, and it goes on where the process that was asked ends, or the pod gets another network."""
+    errors: list[CgroupError] = []
+    with ExitStack() as stack:
+        sandbox = Process(stack)
+        sandbox.enter(kernel_tree, f"{POD}/sandbox")
+        container = Process(stack, network_of=sandbox)
+        container.enter(kernel_tree, f"{POD}/container")
+        sandbox.send(20)
+        files = OpenFiles(10)
+        reader = NetworkReader(NETWORK, str(kernel_tree.hierarchies[0] / POD.lstrip("/")), files)
+        first = read(reader, errors)
+        assert of_eth0(first) == by_ip(sandbox)
+        assert of_eth0(first)["transmit_packets"] >= 20
+        assert set(first["receive_bytes"]) == {"eth0", "peer"}
+        assert files.count == 1
+
+        sandbox.end()
+        container.send(5)
+        assert of_eth0(read(reader, errors)) == by_ip(container)
+
+        # Its sandbox is made anew: counters begin at zero, and are counted on from.
+        last = by_ip(container)
+        read(reader, errors)
+        container.end()
+        another = Process(stack)
+        another.enter(kernel_tree, f"{POD}/sandbox")
+        another.send(3)
+        now = by_ip(another)
+        assert of_eth0(read(reader, errors, 2 * SECOND)) == {name: last[name] + now[name] for name in last}
+        another.end()
+        assert set(read(reader, errors, 4 * SECOND).values()) == {None}
+        reader.close()
+        assert files.count == 0
+    assert errors == []
+
+
+@needs_namespaces
+def test_a_pod_on_the_hosts_network_has_none(kernel_tree: KernelTree) -> None:
+    """Its figures would be the node's."""
+    errors: list[CgroupError] = []
+    with ExitStack() as stack:
+        Process(stack, host=True).enter(kernel_tree, f"{HOST_POD}/sandbox")
+        reader = NetworkReader(NETWORK, str(kernel_tree.hierarchies[0] / HOST_POD.lstrip("/")), OpenFiles(10))
+        for second in range(3):
+            assert set(read(reader, errors, second * SECOND).values()) == {None}
+        reader.close()
+    assert errors == []
+
+
+@needs_namespaces
+def test_no_privilege_is_needed(kernel_tree: KernelTree, unprivileged: Path) -> None:
+    """Another user's process is asked, and the host's network is told from it."""
+    errors: list[CgroupError] = []
+    os.seteuid(0)
+    try:
+        with ExitStack() as stack:
+            sandbox = Process(stack)
+            sandbox.enter(kernel_tree, f"{POD}/sandbox")
+            Process(stack, host=True).enter(kernel_tree, f"{HOST_POD}/sandbox")
+            os.seteuid(65534)
+            rows = [
+                read(NetworkReader(NETWORK, str(kernel_tree.hierarchies[0] / path.lstrip("/")), OpenFiles(10)), errors)
+                for path in (POD, HOST_POD)
+            ]
+            os.seteuid(0)
+            assert of_eth0(rows[0]) == by_ip(sandbox)
+            assert set(rows[1].values()) == {None}
+    finally:
+        os.seteuid(65534)
+    assert errors == []
+
+
+@needs_namespaces
+def test_beyond_the_limit_of_files_no_descriptor_stays(kernel_tree: KernelTree) -> None:
+    """The process is chosen at each reading."""
+    errors: list[CgroupError] = []
+    with ExitStack() as stack:
+        sandbox = Process(stack)
+        sandbox.enter(kernel_tree, f"{POD}/sandbox")
+        files = OpenFiles(0)
+        reader = NetworkReader(NETWORK, str(kernel_tree.hierarchies[0] / POD.lstrip("/")), files)
+        for second in range(3):
+            assert of_eth0(read(reader, errors, second * SECOND)) == by_ip(sandbox)
+            assert files.count == 0
+    assert errors == []
+
+
+# --- what a fake /proc can make happen ------------------------------------------------------------------------------
+
+
+class FakeNode:
+    """A pod's cgroup and a /proc of plain files; each network's ``net/dev`` is a file of its own, as in the kernel."""
+
+    def __init__(self, home: Path) -> None:
+        self.proc = home / "proc"
+        self.pod = home / "pod"
+        self.networks = home / "networks"
+        for directory in (self.proc, self.pod / "container", self.networks):
+            directory.mkdir(parents=True)
+        self.network("host", lo=(1, 1))
+        self.process(1, "host")
+        self.errors: list[CgroupError] = []
+        self.now_ns = 0
+        self.reader = NetworkReader(NETWORK, str(self.pod), OpenFiles(10), str(self.proc))
+
+    def network(self, name: str, **interfaces: tuple[int, int]) -> None:
+        """Interface → bytes received and sent."""
+        lines = (f"{each:>6}: {rx} 0 0 0 0 0 0 0 {tx} 0 0 0 0 0 0 0\n" for each, (rx, tx) in interfaces.items())
+        (self.networks / name).write_text(HEAD + "".join(lines))
+
+    def process(self, pid: int, network: str, start: int = 0) -> None:
+        directory = self.proc / str(pid)
+        (directory / "net").mkdir(parents=True)
+        (directory / "stat").write_text(f"{pid} (a ) b) S {' '.join(['0'] * 18)} {start} 0 0\n")
+        os.link(self.networks / network, directory / "net/dev")
+
+    def end(self, pid: int) -> None:
+        shutil.rmtree(self.proc / str(pid))
+
+    def hold(self, *pids: int) -> None:
+        """These are the pod's."""
+        (self.pod / "container/cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+
+    def bytes(self) -> tuple[Any, Any]:
+        """Received and sent, a second after the last time."""
+        self.now_ns += SECOND
+        row = read(self.reader, self.errors, self.now_ns)
+        return row["receive_bytes"], row["transmit_bytes"]
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeNode:
+    return FakeNode(tmp_path)
+
+
+def test_a_pid_that_is_anothers_now_is_not_asked(fake: FakeNode) -> None:
+    """The pod's process has ended, and a process of another pod has its PID."""
+    fake.network("pods", eth0=(10, 20))
+    fake.network("others", eth0=(1000, 2000))
+    fake.process(7, "pods")
+    fake.hold(7)
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+    fake.end(7)
+    fake.hold()
+    fake.process(7, "others")
+    assert fake.bytes() == (None, None)
+    assert fake.bytes() == (None, None)
+    # Nor where it becomes another's between the list and the look at it.
+    fake.hold(7)
+    fake.reader._hold = lambda pid, file: (fake.hold(), NetworkReader._hold(fake.reader, pid, file))[1]  # type: ignore[method-assign, func-returns-value]
+    assert fake.bytes() == (None, None)
+    assert fake.errors == []
+
+
+def test_the_process_that_began_first_is_asked(fake: FakeNode) -> None:
+    """A process may make a network of its own; the sandbox is there before it."""
+    fake.network("pods", eth0=(10, 20))
+    fake.network("own", eth0=(1000, 2000))
+    fake.process(7, "own", start=300)
+    fake.process(8, "pods", start=299)
+    fake.hold(7, 8)
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+
+
+def test_interfaces_come_and_go(fake: FakeNode) -> None:
+    """What one has carried counts on where one of its name is made anew; loopback is none."""
+    fake.network("pods", lo=(5, 5), eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+    fake.network("pods", eth0=(15, 20), net1=(1, 2))
+    assert fake.bytes() == ({"eth0": 15, "net1": 1}, {"eth0": 20, "net1": 2})
+    fake.network("pods", eth0=(15, 21))
+    assert fake.bytes() == ({"eth0": 15}, {"eth0": 21})
+    fake.network("pods", eth0=(3, 4), net1=(5, 6))
+    assert fake.bytes() == ({"eth0": 18, "net1": 6}, {"eth0": 25, "net1": 8})
+    assert fake.errors == []
+
+
+def test_a_pod_cannot_make_series_without_end(fake: FakeNode) -> None:
+    """Of hundreds of interfaces that somebody makes in it, the first eight count."""
+    fake.network("pods", **{f"eth{number}": (1, 2) for number in range(300)})
+    fake.process(7, "pods")
+    fake.hold(7)
+    received, _ = fake.bytes()
+    assert received == {f"eth{number}": 1 for number in range(8)}
+
+
+@pytest.mark.parametrize(
+    "line", ["eth1: 1 2 3", "eth1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 -1", f"eth1: {'9' * 19} " * 16, ""]
+)
+def test_a_malformed_line_costs_its_interface(fake: FakeNode, line: str) -> None:
+    """It is reported, and the other interface is read."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    with (fake.networks / "pods").open("a") as file:
+        file.write(f"{line}\n")
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+    (error,) = fake.errors
+    assert isinstance(error, MalformedFile)
+
+
+def test_processes_of_another_pid_namespace(fake: FakeNode) -> None:
+    """Without the host's PID namespace the kernel writes 0 for each: reported once a minute, with the way out."""
+    fake.hold(0, 0)
+    for _ in range(59):
+        assert fake.bytes() == (None, None)
+    (error,) = fake.errors
+    assert isinstance(error, ProcessesHidden)
+    assert "hostPID: true" in str(error)
+    fake.bytes()
+    fake.bytes()
+    assert len(fake.errors) == 2
+
+
+def test_where_the_hosts_network_cannot_be_told_there_is_none(fake: FakeNode) -> None:
+    """It would be counted as a pod's."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    fake.end(1)
+    assert fake.bytes() == (None, None)
+    assert [type(error) for error in fake.errors] == [ProcessesHidden]
+
+
+def test_a_pod_that_has_no_process_yet(fake: FakeNode) -> None:
+    """It is looked for again a second later, and what it carried before counts."""
+    assert fake.bytes() == (None, None)
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+
+
+def test_only_pods_are_asked(kernel_tree: KernelTree) -> None:
+    """Containers and levels have no network of their own; a cgroup that is made anew is noticed all the same."""
+    kernel_tree.make(f"{POD}/container")
+    now_ns = 0
+    node = NodeCgroups(
+        str(kernel_tree.root),
+        open_files=OpenFiles(100),
+        clock=lambda: now_ns,
+        parts=((NETWORK, 1),),
+        containers=True,
+        node_totals=True,
+    )
+    errors: list[CgroupError] = []
+    for _ in range(2):
+        readings = node.read({BURSTABLE}, errors.append)
+        assert {tuple(reading.stats) for reading in readings} == {NOTHING}
+        now_ns += SECOND
+    before = {reading.key: reading for reading in readings}[BURSTABLE]
+    kernel_tree.remove(f"{POD}/container")
+    kernel_tree.remove(POD)
+    kernel_tree.make(POD)
+    after = {reading.key: reading for reading in node.read({BURSTABLE}, errors.append)}[BURSTABLE]
+    assert after.origin != before.origin
+    assert after.origin.born
+    node.close()
+    assert errors == []

@@ -1,0 +1,125 @@
+"""Metrics of `network`, from a pod's process to OTLP, in every schema."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_k8s_cgroup.agent import Agent
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.identity import Describe
+from otel_k8s_cgroup.instruments import Instruments
+from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.schemas import select
+from otel_k8s_cgroup.sources import parts_of
+from tests import otlp
+from tests.cgroup.trees import Tree
+from tests.test_devices import Receiver
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otel_k8s_cgroup.model import Schema
+    from tests.cgroup.trees import Version
+
+UID = "d75d892c-9bb2-4b9c-8ce2-7868eb91e665"
+POD = f"/kubepods/pod{UID}"
+SECOND = 10**9
+
+EXPECTED: dict[Schema, dict[str, tuple[str, str, str]]] = {
+    "alumet": {
+        "network_io": ("By", "direction", "interface"),
+        "network_packets": ("{packet}", "direction", "interface"),
+        "network_errors": ("{error}", "direction", "interface"),
+        "network_dropped": ("{packet}", "direction", "interface"),
+    },
+    "semconv": {
+        "k8s.pod.network.io": ("By", "network.io.direction", "network.interface.name"),
+        "k8s.pod.network.errors": ("{error}", "network.io.direction", "network.interface.name"),
+        "k8s.pod.cgroup.network.packets": ("{packet}", "direction", "interface"),
+        "k8s.pod.cgroup.network.dropped": ("{packet}", "direction", "interface"),
+    },
+    "cadvisor": {
+        f"container_network_{way}_{name}": (unit, "", "interface")
+        for way in ("receive", "transmit")
+        for name, unit in (
+            ("bytes", "By"),
+            ("packets", "{packet}"),
+            ("errors", "{error}"),
+            ("packets_dropped", "{packet}"),
+        )
+    },
+}
+# Bytes, packets, errs and drop, received and then sent, of three ticks.
+TICKS = (((10, 1, 0, 0), (20, 2, 0, 0)), ((110, 4, 1, 2), (220, 6, 3, 4)), ((111, 5, 1, 2), (221, 7, 3, 4)))
+KEYS = ("io", "packets", "errors", "dropped")
+
+
+@pytest.mark.parametrize("schema", EXPECTED)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version: Version) -> None:
+    """Of a pod that was there before; what cannot be sent at once comes later, and each point is right."""
+    tree = Tree(tmp_path / "cgroup", version)
+    for path in (POD, f"{POD}/sandbox"):
+        tree.make(path)
+    (tree.directory(POD) / "sandbox/cgroup.procs").write_text("7\n")
+    proc = tmp_path / "proc"
+    for pid in (1, 7):
+        (proc / f"{pid}/net").mkdir(parents=True)
+        (proc / f"{pid}/stat").write_text(f"{pid} (pause) S {' '.join(['0'] * 19)}\n")
+        (proc / f"{pid}/net/dev").write_text("")
+    metrics = select((schema,), ("cpu", "network"))
+    now_ns = SECOND
+    receiver, instruments = Receiver(), Instruments(metrics)
+    exporter = Exporter(receiver, instruments.know, queue_bytes=1 << 20)
+    cgroups = NodeCgroups(
+        str(tree.root),
+        open_files=OpenFiles(100),
+        clock=lambda: now_ns,
+        parts=parts_of(metrics, {}, timedelta(seconds=1)),
+        proc=str(proc),
+    )
+    pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
+    agent = Agent(
+        cgroups=cgroups,
+        pods=lambda: pods,
+        exporter=exporter,
+        instruments=instruments,
+        describe=Describe("node"),
+        mono_clock=lambda: now_ns,
+        wall_clock=lambda: now_ns + 1_800_000_000 * SECOND,
+    )
+    for number, (received, sent) in enumerate(TICKS):
+        numbers = (*received, 0, 0, 0, 0, *sent, 0, 0, 0, 0)
+        (proc / "7/net/dev").write_text(f"head\nhead\n    lo: {'9 ' * 16}\n  eth0: {' '.join(map(str, numbers))}\n")
+        receiver.is_up = number != 1
+        agent.tick()
+        exporter.deliver()
+        now_ns += SECOND
+    cgroups.close()
+    points = [point for point in otlp.points(receiver.messages) if "network" in point.metric]
+    assert otlp.defects(points) == []
+    assert {point.resource["k8s.pod.name"] for point in points} == {"cart"}
+    assert {point.metric for point in points} == EXPECTED[schema].keys()
+    for metric, (unit, direction, interface) in EXPECTED[schema].items():
+        of = [point for point in points if point.metric == metric]
+        assert {point.unit for point in of} == {unit}
+        assert {point.attributes[interface] for point in of} == {"eth0"}
+        for way in ("receive", "transmit"):
+            mine = [
+                point for point in of if way == (point.attributes[direction] if direction else metric.split("_")[2])
+            ]
+            if not mine:
+                assert schema == "cadvisor"
+                continue
+            key = next(key for key in KEYS if key.rstrip("s") in metric.replace("bytes", "io").replace("packets_", ""))
+            values = [tick[way == "transmit"][KEYS.index(key)] for tick in TICKS]
+            if schema == "alumet":
+                assert sum(point.value for point in mine) == values[-1] - values[0]
+                assert all(point.kind == "delta monotonic sum int" for point in mine)
+            else:
+                assert [point.value for point in mine] == values
+                assert all(point.kind == "cumulative monotonic sum int" for point in mine)
