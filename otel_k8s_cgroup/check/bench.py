@@ -53,8 +53,6 @@ class Bench:
         self._cgroups: NodeCgroups | None = None
         self.pods: tuple[Pod, ...] = ()
         self.cgroup_uids: frozenset[str] = frozenset()
-        self.receiver_date = "", 0.0
-        """The ``Date`` of the OTLP receiver's answer, and when it came (seconds since 1970)."""
 
     @property
     def settings(self) -> RunSettings:

@@ -9,7 +9,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _SKEW_SECONDS = 5.0
 _SKEW_TOO_LARGE_SECONDS = 60.0
 _SHOWN = 3
-_OF_PROMETHEUS = "/api/v1/otlp"
 _VERSION = Permission("get", "/version")
 _NODE = Permission("get", "nodes")
 
@@ -249,22 +247,10 @@ def otlp_send(bench: Bench) -> str:
         raise Skipped("otlp_endpoint is not set")
     transport = open_transport(target)
     try:
-        receipt = transport.send(b"")
+        transport.send(b"")
     finally:
         transport.close()
-    bench.receiver_date = receipt.server_date, bench.wall_clock()
     return f"{target.endpoint} ({target.protocol}) takes an empty request"
-
-
-def otlp_deltas(bench: Bench) -> str:
-    settings = bench.settings
-    if not any(metric.has_deltas for metric in sources.metrics_of(settings)):
-        return "no metric is sent as deltas"
-    if _OF_PROMETHEUS in urlsplit(settings.otlp.endpoint).path:
-        raise Doubtful(
-            f"{settings.otlp.endpoint} is Prometheus' own receiver, which takes deltas only if it is told to"
-        )
-    return "deltas go to what may well take them: a collector does"
 
 
 def otlp_private(bench: Bench) -> str:
@@ -281,17 +267,7 @@ def otlp_private(bench: Bench) -> str:
 
 
 def clock(bench: Bench) -> str:
-    return _compared(*bench.client.server_date, bench.client.base_url)
-
-
-def otlp_clock(bench: Bench) -> str:
-    if bench.settings.otlp.protocol == "grpc":
-        raise Skipped("gRPC's answers have no date")
-    return _compared(*bench.receiver_date, bench.settings.otlp.endpoint)
-
-
-def _compared(date: str, came_at: float, whose: str) -> str:
-    """This machine's clock with an answer's ``Date`` that came at that time (seconds since 1970)."""
+    date, came_at = bench.client.server_date
     try:
         moment = parsedate_to_datetime(date)
         # A date without a zone is GMT: HTTP knows no other.
@@ -300,12 +276,12 @@ def _compared(date: str, came_at: float, whose: str) -> str:
         raise Skipped("its answers have no date") from None
     # A Date is cut to the second.
     ahead = seconds - 0.5
-    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {whose}"
+    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {bench.client.base_url}"
     if abs(ahead) > _SKEW_TOO_LARGE_SECONDS:
         raise Failed(f"this machine's clock is {said}")
     if abs(ahead) > _SKEW_SECONDS:
         raise Doubtful(f"this machine's clock is {said}")
-    return f"within {_SKEW_SECONDS:g} s of {whose}"
+    return f"within {_SKEW_SECONDS:g} s of {bench.client.base_url}"
 
 
 def state_file(bench: Bench) -> str:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.check.bench import Bench
 
 _MOUNT = "Mount the host's /sys/fs/cgroup into the pod (hostPath, read-only), or set cgroup_root to where it is."
-_NTP = "Let NTP (chrony, systemd-timesyncd) set the node's clock: points carry its time."
 _GRANT = "Bind a ClusterRole with the verbs list and watch on pods to the service account, as the manifest has it."
 
 CHECKS: tuple[Check, ...] = (
@@ -82,18 +81,9 @@ CHECKS: tuple[Check, ...] = (
         "Begin otlp_endpoint with https://.", ("settings-valid",), before_install=True,
     ),
     Check(
-        "otlp", "otlp-deltas", "the OTLP receiver takes deltas", probes.otlp_deltas,
-        "Start Prometheus with --enable-feature=otlp-deltatocumulative, or set schema to cadvisor, or to semconv with "
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative; or put a collector between.",
-        ("settings-valid",), before_install=True,
-    ),
-    Check(
         "clock", "clock", "the clock is right", probes.clock,
-        _NTP, ("api-reachable",), before_install=True,
-    ),
-    Check(
-        "clock", "otlp-clock", "it agrees with the OTLP receiver's", probes.otlp_clock,
-        _NTP, ("otlp-send",), before_install=True,
+        "Let NTP (chrony, systemd-timesyncd) set the node's clock: points carry its time.", ("api-reachable",),
+        before_install=True,
     ),
     Check(
         "state", "state-file", "the state file can be used", probes.state_file,

@@ -132,12 +132,11 @@ class HttpTransport:
     def _judge(self, response: BaseHTTPResponse, answer: bytes) -> Receipt:
         status = response.status
         if 200 <= status < 300:
-            date = response.headers.get("date", "")
             try:
-                return Receipt.of(ExportMetricsServiceResponse.FromString(answer), date)
+                return Receipt.of(ExportMetricsServiceResponse.FromString(answer))
             except DecodeError:
                 # It took the request; that is what counts.
-                return Receipt(server_date=date)
+                return Receipt()
         cause = f"HTTP {status}"
         if 300 <= status < 400:
             where = quoted(response.headers.get("location", "nowhere"))

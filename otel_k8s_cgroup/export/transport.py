@@ -31,13 +31,11 @@ class Receipt:
 
     rejected_points: int = 0
     message: str = ""
-    server_date: str = ""
-    """The ``Date`` of an HTTP answer, which gRPC has not."""
 
     @classmethod
-    def of(cls, response: ExportMetricsServiceResponse, server_date: str = "") -> Receipt:
+    def of(cls, response: ExportMetricsServiceResponse) -> Receipt:
         partial = response.partial_success
-        return cls(max(0, partial.rejected_data_points), partial.error_message, server_date)
+        return cls(max(0, partial.rejected_data_points), partial.error_message)
 
 
 class Transport(Protocol):

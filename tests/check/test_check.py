@@ -358,54 +358,6 @@ def test_a_clock_that_is_off(world: World, seconds: float, status: Status) -> No
     assert "NTP" in found.remedy
 
 
-@pytest.mark.parametrize(("seconds", "status"), [(-20, Status.WARNING), (3600, Status.FAILED)])
-def test_a_receivers_clock_that_is_off(world: World, seconds: float, status: Status) -> None:
-    """By the Date of its answer over HTTP."""
-
-    def later(_request: Received) -> Answer:
-        return Answer(headers={"Date": formatdate(time.time() + seconds, usegmt=True)})
-
-    with OtlpReceiver("http/protobuf", respond=later) as receiver:
-        world.flags |= {"otlp_endpoint": receiver.endpoint, "otlp_protocol": "http/protobuf"}
-        found = world.fault("otlp-clock", status)
-    assert f"{'behind' if seconds > 0 else 'ahead of'} {receiver.endpoint}" in found.evidence
-    assert "NTP" in found.remedy
-
-
-def test_a_receivers_clock_that_is_right(world: World) -> None:
-    """Over HTTP; gRPC's answers have no date."""
-    with OtlpReceiver("http/protobuf") as receiver:
-        world.flags |= {"otlp_endpoint": receiver.endpoint, "otlp_protocol": "http/protobuf"}
-        found = world.results()["otlp-clock"]
-    assert (found.status, found.evidence) == (Status.OK, f"within 5 s of {receiver.endpoint}/v1/metrics")
-
-
-@pytest.mark.parametrize(
-    ("flags", "environ", "is_right"),
-    [
-        ({}, {}, False),
-        ({"schema": "alumet,cadvisor"}, {}, False),
-        ({"schema": "cadvisor"}, {}, True),
-        ({"schema": "semconv"}, {}, True),
-        ({"schema": "semconv"}, {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta"}, False),
-    ],
-)
-def test_deltas_to_prometheus_own_receiver(
-    world: World, flags: dict[str, object], environ: dict[str, str], is_right: bool
-) -> None:
-    """It takes them only where it was started so; nothing else is doubted."""
-    with OtlpReceiver("http/protobuf") as receiver:
-        endpoint = f"{receiver.endpoint}/api/v1/otlp"
-        world.flags |= flags | {"otlp_endpoint": endpoint, "otlp_protocol": "http/protobuf"}
-        world.environ = environ
-        if is_right:
-            assert world.results()["otlp-deltas"].status is Status.OK
-        else:
-            found = world.fault("otlp-deltas", Status.WARNING)
-            assert endpoint in found.evidence
-            assert "--enable-feature=otlp-deltatocumulative" in found.remedy
-
-
 def test_a_clock_is_compared_when_the_answer_came(world: World) -> None:
     """Not later, after a receiver has been waited for."""
     settings = load(flags=world.flags, environ={}, config_file=None)

@@ -210,9 +210,8 @@ class _HttpServer:
                 message = ExportMetricsServiceRequest.FromString(_decompressed(body, headers))
                 answer = handle(Received(message, headers, self.path, len(body)))
                 payload = answer.body.SerializeToString()
-                self.send_response_only(answer.status)
-                usual = {"Date": self.date_time_string(), "Content-Type": "application/x-protobuf"}
-                for name, value in {**usual, **answer.headers}.items():
+                self.send_response(answer.status)
+                for name, value in {"Content-Type": "application/x-protobuf", **answer.headers}.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
