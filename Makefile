@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 OTELCOL := .cache/otelcol/otelcol
 PARALLEL := -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl prometheus helm chart image build constraints clean
+.PHONY: help demo test lint format cover soak bench bench-kubelet otelcol scale cluster cluster-v2 cluster-up cluster-down kubectl prometheus helm chart image image-test build constraints clean
 
 help:
 	@echo 'make demo       the whole pipeline on this machine, for $(DURATION) (DURATION=1m for longer)'
@@ -32,6 +32,7 @@ help:
 	@echo 'make cluster-up      starts that node, and leaves it up; make cluster-down ends it'
 	@echo 'make kubectl ARGS="get pods -A"   kubectl in it'
 	@echo 'make image      the container image, with the engine that is there or without one (FLAGS=--help)'
+	@echo 'make image-test   builds the Dockerfile by a real engine, of a base image without a registry (root, buildah, debootstrap)'
 	@echo 'make build      the wheel and the source distribution, into dist/'
 	@echo 'make prometheus   builds Prometheus for the tests that need it (needs Go, about two minutes, once)'
 	@echo 'make helm       builds Helm for the tests of the chart (needs Go, about three minutes, once)'
@@ -107,6 +108,10 @@ chart: helm $(VENV)/.demo-stamp
 
 image: | $(BIN)/python
 	@$(BIN)/python -m deploy.image $(FLAGS)
+
+image-test: $(VENV)/.dev-stamp
+	@$(BIN)/python -m tests.deploy.base_image
+	@IMAGE_TEST=1 $(BIN)/python -m pytest tests/deploy/test_engine_build.py $(FLAGS)
 
 # Built with what constraints.txt pins, and nothing downloaded for it. The wheel is made of the source distribution.
 build: $(VENV)/.demo-stamp

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from otel_k8s_cgroup.cgroup import NodeCgroups
+    from otel_k8s_cgroup.export import Receipt, Transport
     from otel_k8s_cgroup.kube import ApiClient
     from otel_k8s_cgroup.model import Pod, RunSettings
 
@@ -51,8 +52,11 @@ class Bench:
         self._hide_token = hide_token
         self._client: ApiClient | None = None
         self._cgroups: NodeCgroups | None = None
+        self._transport: Transport | None = None
         self.pods: tuple[Pod, ...] = ()
         self.cgroup_uids: frozenset[str] = frozenset()
+        self.receiver_date = "", 0.0
+        """Of the receiver's last answer; and when that came, by our wall clock."""
 
     @property
     def settings(self) -> RunSettings:
@@ -80,6 +84,21 @@ class Bench:
             self._cgroups = sources.open_cgroups(self.settings)
         return self._cgroups
 
+    def send(self, body: bytes) -> Receipt:
+        """Sends an OTLP request. Raises Skipped where nothing is sent, and ExportError."""
+        from otel_k8s_cgroup.export import open_transport  # noqa: PLC0415 gRPC takes a while
+
+        target = self.settings.otlp
+        if not target.endpoint:
+            raise Skipped("otlp_endpoint is none: nothing is sent")
+        if self.before_install and self.origins.get("otlp_endpoint") == "default":
+            raise Skipped("otlp_endpoint is not set")
+        if self._transport is None:
+            self._transport = open_transport(target)
+        receipt = self._transport.send(body)
+        self.receiver_date = receipt.date, self.wall_clock()
+        return receipt
+
     def token(self) -> tuple[str | None, str]:
         """The token and where it is from. Raises TokenError."""
         _ = self.client
@@ -99,3 +118,5 @@ class Bench:
             self._client.close()
         if self._cgroups is not None:
             self._cgroups.close()
+        if self._transport is not None:
+            self._transport.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -14,12 +15,14 @@ from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
 from otel_k8s_cgroup.check.model import Doubtful, Failed, Skipped
 from otel_k8s_cgroup.coverage import no_cgroups
-from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, KubeError
+from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, ExportError, ExportRetryable, KubeError
+from otel_k8s_cgroup.http_words import quoted
 from otel_k8s_cgroup.kube import KUBELET_PODS, LIST, PODS, WATCH, Permission
 from otel_k8s_cgroup.kube.addresses import is_loopback
 from otel_k8s_cgroup.kube.credentials import token_expiry
 from otel_k8s_cgroup.kube.pages import split_pods
 from otel_k8s_cgroup.kube.store import PodStore
+from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.check.bench import Bench
@@ -30,6 +33,7 @@ _SKEW_TOO_LARGE_SECONDS = 60.0
 _SHOWN = 3
 _VERSION = Permission("get", "/version")
 _NODE = Permission("get", "nodes")
+_OF_DELTAS = re.compile(r"\bdeltas?\b|temporality", re.IGNORECASE)
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -238,19 +242,33 @@ def _pods(bench: Bench) -> tuple[Pod, ...]:
 
 
 def otlp_send(bench: Bench) -> str:
-    from otel_k8s_cgroup.export import open_transport  # noqa: PLC0415 gRPC takes a while
-
     target = bench.settings.otlp
-    if not target.endpoint:
-        raise Skipped("otlp_endpoint is none: nothing is sent")
-    if bench.before_install and bench.origins.get("otlp_endpoint") == "default":
-        raise Skipped("otlp_endpoint is not set")
-    transport = open_transport(target)
-    try:
-        transport.send(b"")
-    finally:
-        transport.close()
+    bench.send(b"")
     return f"{target.endpoint} ({target.protocol}) takes an empty request"
+
+
+def otlp_deltas(bench: Bench) -> str:
+    from otel_k8s_cgroup.export.trial import delta_without_points  # noqa: PLC0415 protobuf takes a while
+
+    settings = bench.settings
+    of_deltas = [metric for metric in sources.metrics_of(settings) if metric.has_deltas]
+    if not of_deltas:
+        raise Skipped("no counter is sent as deltas")
+    endpoint = settings.otlp.endpoint
+    try:
+        # Its name is that of a metric that is sent: nothing new comes to be in a receiver that keeps names.
+        receipt = bench.send(delta_without_points(of_deltas[0].named(EntityKind.POD)))
+    except ExportRetryable as error:
+        raise Doubtful(f"not known: {error}") from None
+    except ExportError as error:
+        words = str(error)
+    else:
+        words = receipt.message and f"{endpoint}: {quoted(receipt.message)}"
+    if not words:
+        return f"{endpoint} takes a counter of deltas"
+    if _OF_DELTAS.search(words):
+        raise Failed(f"{words}: it takes no deltas, and refuses a whole request for one")
+    raise Doubtful(f"a counter of deltas without points is refused: {words}")
 
 
 def otlp_private(bench: Bench) -> str:
@@ -267,21 +285,32 @@ def otlp_private(bench: Bench) -> str:
 
 
 def clock(bench: Bench) -> str:
-    date, came_at = bench.client.server_date
+    return _compared(*bench.client.server_date, bench.client.base_url)
+
+
+def clock_receiver(bench: Bench) -> str:
+    target = bench.settings.otlp
+    if target.protocol == "grpc":
+        raise Skipped("answers over gRPC have no date")
+    return _compared(*bench.receiver_date, target.endpoint)
+
+
+def _compared(date: str, came_at: float, server: str) -> str:
+    """This machine's clock with the ``Date`` of an answer of ``server``."""
     try:
         moment = parsedate_to_datetime(date)
         # A date without a zone is GMT: HTTP knows no other.
         seconds = came_at - (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise Skipped("its answers have no date") from None
+        raise Skipped(f"the answers of {server} have no date") from None
     # A Date is cut to the second.
     ahead = seconds - 0.5
-    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {bench.client.base_url}"
+    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {server}"
     if abs(ahead) > _SKEW_TOO_LARGE_SECONDS:
         raise Failed(f"this machine's clock is {said}")
     if abs(ahead) > _SKEW_SECONDS:
         raise Doubtful(f"this machine's clock is {said}")
-    return f"within {_SKEW_SECONDS:g} s of {bench.client.base_url}"
+    return f"within {_SKEW_SECONDS:g} s of {server}"
 
 
 def state_file(bench: Bench) -> str:

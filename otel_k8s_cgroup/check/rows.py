@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _MOUNT = "Mount the host's /sys/fs/cgroup into the pod (hostPath, read-only), or set cgroup_root to where it is."
 _GRANT = "Bind a ClusterRole with the verbs list and watch on pods to the service account, as the manifest has it."
 
+_NTP = (
+    "Let NTP (chrony, systemd-timesyncd) set the clock of this machine, or of the other: points carry this one's time."
+)
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "settings", "settings-valid", "the settings can be read", probes.settings_valid,
@@ -77,12 +81,20 @@ CHECKS: tuple[Check, ...] = (
         "the message says.", ("settings-valid",), before_install=True,
     ),
     Check(
+        "otlp", "otlp-deltas", "it takes the counters' deltas", probes.otlp_deltas,
+        "Start Prometheus with --enable-feature=otlp-deltatocumulative (3.2 or newer), send by way of a Collector with "
+        "its deltatocumulative processor, or use schema semconv with cumulative temporality.", ("otlp-send",),
+        before_install=True,
+    ),
+    Check(
         "otlp", "otlp-private", "credentials are not readable on the way", probes.otlp_private,
         "Begin otlp_endpoint with https://.", ("settings-valid",), before_install=True,
     ),
     Check(
-        "clock", "clock", "the clock is right", probes.clock,
-        "Let NTP (chrony, systemd-timesyncd) set the node's clock: points carry its time.", ("api-reachable",),
+        "clock", "clock", "the clock is the API's", probes.clock, _NTP, ("api-reachable",), before_install=True,
+    ),
+    Check(
+        "clock", "clock-receiver", "the clock is the OTLP receiver's", probes.clock_receiver, _NTP, ("otlp-send",),
         before_install=True,
     ),
     Check(

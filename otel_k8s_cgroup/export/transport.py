@@ -10,7 +10,7 @@ Source: https://opentelemetry.io/docs/specs/otlp/ (failures, throttling, partial
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,11 +31,13 @@ class Receipt:
 
     rejected_points: int = 0
     message: str = ""
+    date: str = field(default="", compare=False)
+    """Over HTTP: the answer's ``Date``, as the receiver wrote it."""
 
     @classmethod
-    def of(cls, response: ExportMetricsServiceResponse) -> Receipt:
+    def of(cls, response: ExportMetricsServiceResponse, date: str = "") -> Receipt:
         partial = response.partial_success
-        return cls(max(0, partial.rejected_data_points), partial.error_message)
+        return cls(max(0, partial.rejected_data_points), partial.error_message, date)
 
 
 class Transport(Protocol):

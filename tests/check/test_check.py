@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 import yaml
+from google.rpc.status_pb2 import Status as Status_
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsPartialSuccess,
+    ExportMetricsServiceResponse,
+)
 
 from otel_k8s_cgroup.check import CHECKS, Bench, Result, Status, run_checks
 from otel_k8s_cgroup.check.model import Skipped
@@ -98,13 +103,15 @@ def test_all_is_well(world: World) -> None:
         "api-verified",
         "otlp-private",
         "processes-visible",
-        "otlp-clock",
+        "clock-receiver",
         "state-file",
         "exporter-ready",
     }
     assert all(results[code].evidence for code in results)
-    (request,) = world.receiver.messages
-    assert len(request.resource_metrics) == 0
+    empty, delta = world.receiver.messages
+    assert len(empty.resource_metrics) == 0
+    (metric,) = delta.resource_metrics[0].scope_metrics[0].metrics
+    assert (metric.name, len(metric.sum.data_points)) == ("cpu_time_delta", 0)  # nothing of it is stored
     assert "watch" in [each.verb for each in world.api.requests]
 
 
@@ -336,6 +343,36 @@ def test_no_receiver_that_is_wanted(world: World) -> None:
     assert (found.status, found.evidence) == (Status.SKIPPED, "otlp_endpoint is none: nothing is sent")
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "words"),
+    [
+        # As Prometheus 3.16 answers without its feature otlp-deltatocumulative.
+        (Answer(500, body=Status_(message='invalid temporality and type combination for metric "x"')), Status.FAILED,
+         "it takes no deltas"),
+        (Answer(body=ExportMetricsServiceResponse(
+            partial_success=ExportMetricsPartialSuccess(error_message="delta is not supported"))),
+         Status.FAILED, "'delta is not supported'"),
+        (Answer(400, body=Status_(message="no points")), Status.WARNING, "'no points'"),
+        (Answer(503), Status.WARNING, "not known"),
+    ],
+)  # fmt: skip
+def test_a_receiver_that_takes_no_deltas(world: World, answer: Answer, status: Status, words: str) -> None:
+    """Found by a counter that has no points; cumulative counters are not tried."""
+
+    def respond(request: Received) -> Answer:
+        return answer if request.message.resource_metrics else Answer()
+
+    with OtlpReceiver("http/protobuf", respond=respond) as receiver:
+        world.flags |= {"otlp_endpoint": receiver.endpoint, "otlp_protocol": "http/protobuf"}
+        found = world.fault("otlp-deltas", status)
+        assert words in found.evidence
+        assert "otlp-deltatocumulative" in found.remedy
+        world.flags["schema"] = "semconv"
+        assert world.results()["otlp-deltas"].evidence == "no counter is sent as deltas"
+        world.environ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"] = "delta"
+        assert world.fault("otlp-deltas", status)
+
+
 def test_credentials_over_plain_http(world: World) -> None:
     """To another machine; here to a name that is not there."""
     world.flags |= {"otlp_headers": f"authorization=Bearer {SECRET}", "otlp_endpoint": "http://otlp.invalid:4317"}
@@ -356,6 +393,25 @@ def test_a_clock_that_is_off(world: World, seconds: float, status: Status) -> No
     found = world.fault("clock", status)
     assert ("behind" if seconds > 0 else "ahead of") in found.evidence
     assert "NTP" in found.remedy
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(-20, Status.WARNING), (3600, Status.FAILED)])
+def test_a_clock_that_is_not_the_receivers(world: World, seconds: float, status: Status) -> None:
+    """By its Date, over HTTP; gRPC has none, and some servers send none."""
+    assert world.results()["clock-receiver"].evidence == "answers over gRPC have no date"
+
+    def later(_request: Received) -> Answer:
+        return Answer(headers={"Date": formatdate(time.time() + seconds, usegmt=True)})
+
+    with OtlpReceiver("http/protobuf") as receiver:
+        world.flags |= {"otlp_endpoint": receiver.endpoint, "otlp_protocol": "http/protobuf"}
+        assert world.results()["clock-receiver"].evidence == f"within 5 s of {receiver.endpoint}/v1/metrics"
+        receiver.respond = later
+        found = world.fault("clock-receiver", status)
+        assert f"{'behind' if seconds > 0 else 'ahead of'} {receiver.endpoint}" in found.evidence
+        assert "NTP" in found.remedy
+        receiver.respond = lambda _request: Answer(headers={"Date": "soon"})
+        assert world.results()["clock-receiver"].status is Status.SKIPPED
 
 
 def test_a_clock_is_compared_when_the_answer_came(world: World) -> None:

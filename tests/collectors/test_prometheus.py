@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from otel_k8s_cgroup.check import CHECKS, Bench, Status, run_checks
+from otel_k8s_cgroup.settings import load
 from tests.collectors.prometheus import Prometheus, prometheus, why_not
 from tests.fakes import kube_api
 from tests.programs import clean_environ, exporter
@@ -323,3 +326,21 @@ def test_alumets_deltas_beside_need_a_feature_of_prometheus(tmp_path: Path) -> N
         periods = node.prometheus.wait_for(lambda: query(f'container_cpu_cfs_periods_total{{id="{CONTAINER}"}}'))
         assert [value for _, value in periods] == [1000]
         node.prometheus.wait_for(lambda: node.prometheus.series('{__name__=~"cpu_time_delta.+"}'))
+
+
+def test_check_finds_a_prometheus_that_takes_no_deltas(tmp_path: Path) -> None:
+    """Before a request is lost by it; with the feature that the remedy names, all is well, and nothing was stored."""
+    config = tmp_path / "prometheus.yml"
+    config.write_text("{}\n")
+    found = []
+    for number, flags in enumerate(([], ["--enable-feature=otlp-deltatocumulative"])):
+        with prometheus(config, tmp_path / str(number), *flags) as server:
+            endpoint = f"{server.url}/api/v1/otlp"
+            settings = load(
+                flags={"otlp_endpoint": endpoint, "otlp_protocol": "http/protobuf"}, environ={}, config_file=None
+            )
+            with contextlib.closing(Bench(settings.plain(), origins=settings.sources)) as bench:
+                wanted = [check._replace(needs=()) for check in CHECKS if check.code in ("otlp-send", "otlp-deltas")]
+                found.append([result.status for result in run_checks(bench, wanted)])
+            assert server.series('{__name__=~"cpu.*"}') == []
+    assert found == [[Status.OK, Status.FAILED], [Status.OK, Status.OK]]

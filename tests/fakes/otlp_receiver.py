@@ -210,7 +210,10 @@ class _HttpServer:
                 message = ExportMetricsServiceRequest.FromString(_decompressed(body, headers))
                 answer = handle(Received(message, headers, self.path, len(body)))
                 payload = answer.body.SerializeToString()
-                self.send_response(answer.status)
+                self.send_response_only(answer.status)
+                self.send_header("Server", self.version_string())
+                if "Date" not in answer.headers:
+                    self.send_header("Date", self.date_time_string())
                 for name, value in {"Content-Type": "application/x-protobuf", **answer.headers}.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(payload)))
