@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.cadvisor_labels import cadvisor_points
 from otel_k8s_cgroup.figures import API_PREFIX, START
-from otel_k8s_cgroup.model import INT64_MAX, Description, Entity, EntityKind, container_key
+from otel_k8s_cgroup.model import INT64_MAX, NO_RESOURCES, Description, Entity, EntityKind, container_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from otel_k8s_cgroup.model import Attributes, Container, Pod, Value
+    from otel_k8s_cgroup.model import Attributes, Container, Pod, Resources, Value
 
 PREFIX = "otel_k8s_cgroup."
 """Of attributes that the conventions lack."""
@@ -69,7 +69,8 @@ class Describe:
             points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
             return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
-        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, _started(start_unix_ns))
+        said = _started(start_unix_ns) | _said({}, pod.details.desired)
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, said)
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
         """``path`` is of its own cgroup."""
@@ -103,15 +104,27 @@ class Describe:
 
 
 def said_of_container(container: Container) -> dict[str, int | float]:
-    """What the API says of a container in numbers; requests and limits are those of the spec."""
-    desired = container.desired
+    """What the API says of a container in numbers."""
+    of_container = {
+        "restart_count": container.restart_count,
+        "ready": None if container.ready is None else int(container.ready),
+    }
+    return _said(of_container, container.desired, container.actual)
+
+
+def _said(
+    more: Mapping[str, int | None], desired: Resources, actual: Resources | None = None
+) -> dict[str, int | float]:
+    """Requests and limits of the spec, and the requests that the kubelet has applied; what is None is left out."""
+    actual = actual or NO_RESOURCES
     found = {
+        **more,
         "cpu_limit_cores": _cores(desired.cpu_limit_nanocores),
         "cpu_request_cores": _cores(desired.cpu_request_nanocores),
         "memory_limit_bytes": desired.memory_limit_bytes,
         "memory_request_bytes": desired.memory_request_bytes,
-        "restart_count": container.restart_count,
-        "ready": None if container.ready is None else int(container.ready),
+        "cpu_request_current_cores": _cores(actual.cpu_request_nanocores),
+        "memory_request_current_bytes": actual.memory_request_bytes,
     }
     return {API_PREFIX + name: value for name, value in found.items() if value is not None}
 

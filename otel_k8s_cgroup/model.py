@@ -121,7 +121,10 @@ class Wanted:
     """Patterns of keys."""
     service: bool = False
     """Whether ``service.*`` and what ``resource.opentelemetry.io/`` annotations say become attributes."""
+    resources: bool = False
+    """Whether the requests and limits of pods are."""
     containers: bool = False
+    """Whether their containers are, with their requests and limits."""
     include_containers: tuple[str, ...] = ()
     """Patterns of names; none: all."""
     exclude_containers: tuple[str, ...] = ()

@@ -241,3 +241,38 @@ def test_snapshot_shows_what_is_asked_for(tmp_path: Path) -> None:
     assert container["container.disk.io"] == {"read 8:0": 1000, "write 8:0": 0}
     assert container["resource"]["k8s.container.restart_count"] == 3
     assert found["kubepods.slice"]["cpu_time"]["total"] == 1_005_000
+
+
+@pytest.mark.parametrize("containers", [(), ("--containers",)])
+def test_a_limit_that_is_not_the_one_of_the_spec_shows(tmp_path: Path, containers: tuple[str, ...]) -> None:
+    """5 GB are specified, 255 MB enforced: both are there, of the pod also where no container is measured."""
+    node = Node(tmp_path / "cgroup")
+    node.use(FIRST, 1000)
+    directory = node.tree.root / node.tree.path(WEB)[1:]
+    for each in (directory, directory / f"cri-containerd-{FIRST}.scope"):
+        (each / "memory.max").write_text("255000000\n")
+    found = web(FIRST, 0)
+    amounts = {"limits": {"memory": "5G"}, "requests": {"memory": "1G", "cpu": "500m"}}
+    found["spec"]["containers"] = [{"name": "app", "resources": amounts}]
+    found["status"]["containerStatuses"][0]["resources"] = {"requests": {"memory": "200M"}}
+    with KubeApi() as api:
+        api.add(found)
+        argv = [
+            *(sys.executable, "-m", "otel_k8s_cgroup", "snapshot", "--k8s-node", "node-1", "--k8s-api-url", api.url),
+            *("--cgroup-root", str(node.tree.root), "--token-retrieval", "none", "--json", *containers),
+            *("--metrics", "limits", "--schema", "alumet,semconv"),
+        ]
+        shots = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    by_kind = {shot["kind"]: shot for shot in shots}
+    assert by_kind.keys() == ({"pod", "container"} if containers else {"pod"})
+    for shot in shots:
+        assert (shot["memory_limit_desired"], shot["memory_max"]) == (5 * 10**9, 255_000_000)
+        assert (shot["memory_request_desired"], shot["cpu_request_desired"]) == (10**9, 0.5)
+        assert shot.get("cpu_limit_desired") is None
+    assert by_kind["pod"]["k8s.pod.cgroup.memory.limit_desired"] == 5 * 10**9
+    if containers:
+        container = by_kind["container"]
+        assert container["k8s.container.memory.limit.desired"] == 5 * 10**9
+        assert container["k8s.container.memory.limit.current"] == 255_000_000
+        assert container["k8s.container.memory.request.current"] == 200_000_000
+        assert container.get("k8s.container.cpu.request.current") is None

@@ -88,10 +88,11 @@ class PodReader:
         if self.wanted == _NOTHING or found.metadata is None or found.spec is None:
             return NO_DETAILS
         encoded = packed(self._attributes(found, found.metadata, found.spec, name, namespace))
-        if not self.wanted.containers:
+        if not (self.wanted.containers or self.wanted.resources):
             return Details(encoded) if encoded else NO_DETAILS
         containers = containers_of(found, self._containers)
-        return Details(encoded, containers, *pod_resources(found, containers))
+        resources = pod_resources(found, containers)
+        return Details(encoded, containers if self.wanted.containers else (), *resources)
 
     def _attributes(
         self, found: PodObject, metadata: PodMetadata, spec: PodSpec, name: str, namespace: str

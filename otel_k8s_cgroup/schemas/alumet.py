@@ -152,6 +152,20 @@ METRICS: tuple[Metric, ...] = (
     ),
     _amount("limits", "cgroup_cpu_max", "cpu_limit_cores", "{cpu}", "Limit of CPU use, in cores", is_double=True),
     *(_amount("limits", name, figure, unit, description) for name, figure, unit, description in _LIMITS),
+    *(
+        Metric(
+            f"{resource}_{what}_desired",
+            Instrument.GAUGE,
+            unit,
+            f"{what.capitalize()} of {named}, of the API",
+            (Point(f"api_{resource}_{what}_{figure}"),),
+            "limits",
+            kinds=frozenset({EntityKind.POD, EntityKind.CONTAINER}),
+            is_double=unit == "{cpu}",
+        )
+        for resource, named, figure, unit in (("cpu", "CPU", "cores", "{cpu}"), ("memory", "memory", "bytes", "By"))
+        for what in ("limit", "request")
+    ),
     _count("throttling", "cgroup_cpu_nr_periods", "{period}", "Periods of the CPU limit", "nr_periods"),
     _count("throttling", "cgroup_cpu_nr_throttled", "{period}", "Periods in which it was hit", "nr_throttled"),
     _count("throttling", "cgroup_cpu_throttled_time", "ns", "Time for which tasks were held up by it", "throttled_ns"),

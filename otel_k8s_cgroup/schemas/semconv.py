@@ -3,7 +3,8 @@
 What the conventions lack stands under ``k8s.pod.cgroup.``, ``container.cgroup.`` and ``k8s.node.cgroup.`` with the
 words of schema ``alumet``: its rows, with time in seconds, and amounts as up-down counters, as the conventions have it.
 
-``….current`` is what the cgroup enforces, ``….desired`` what the API says.
+``….limit.current`` is what the cgroup enforces, ``….desired`` what the API's spec says. No cgroup enforces a request:
+``….request.current`` is what the API says that the kubelet has applied, as the conventions have it.
 
 Sources: https://opentelemetry.io/docs/specs/semconv/system/k8s-metrics/ and …/container-metrics/
 """
@@ -100,9 +101,21 @@ _LIMITS: tuple[Metric, ...] = (
     _of_container("cpu.limit.desired", "{cpu}", "Limit of CPU use, of the API", "api_cpu_limit_cores"),
     _of_container("cpu.limit.current", "{cpu}", "Limit of CPU use, as the cgroup enforces it", "cpu_limit_cores"),
     _of_container("cpu.request.desired", "{cpu}", "Request of CPU, of the API", "api_cpu_request_cores"),
+    _of_container(
+        "cpu.request.current",
+        "{cpu}",
+        "Request of CPU that the kubelet has applied, of the API",
+        "api_cpu_request_current_cores",
+    ),
     _of_container("memory.limit.desired", "By", "Limit of memory, of the API", "api_memory_limit_bytes"),
     _of_container("memory.limit.current", "By", "Limit of memory, as the cgroup enforces it", "memory_max_bytes"),
     _of_container("memory.request.desired", "By", "Request of memory, of the API", "api_memory_request_bytes"),
+    _of_container(
+        "memory.request.current",
+        "By",
+        "Request of memory that the kubelet has applied, of the API",
+        "api_memory_request_current_bytes",
+    ),
     _of_container("cpu.limit.utilization", "1", "Share of the limit used", "cpu_limit_utilization", is_gauge=True),
     _of_container("cpu.request.utilization", "1", "CPU used by request", "cpu_request_utilization", is_gauge=True),
     _of_container("restart.count", "{restart}", "Restarts", "api_restart_count"),
@@ -161,10 +174,14 @@ def _of_cgroup(metric: Metric) -> Metric:
     is_time = metric.unit == "ns"
     # The sum of peaks is no peak.
     is_amount = metric.instrument is Instrument.GAUGE and metric.unit not in ("%", "1") and "peak" not in words
+    kinds = metric.kinds
+    if metric.name in ("cgroup_io_rbytes", "cgroup_io_wbytes"):
+        kinds = _OTHERS  # a container's are container.disk.io
+    elif metric.name.endswith("_desired"):
+        kinds = _PODS  # a container's are k8s.container.….desired
     return replace(
         metric,
-        # A container's bytes are container.disk.io.
-        kinds=_OTHERS if metric.name in ("cgroup_io_rbytes", "cgroup_io_wbytes") else metric.kinds,
+        kinds=kinds,
         name="cgroup." + (words if words.startswith("nr_") else words.replace("_", ".", 1)),
         schema="semconv",
         of_entity=True,

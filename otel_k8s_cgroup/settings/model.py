@@ -270,6 +270,7 @@ class Settings(BaseSettings):
             labels=self.pod_labels,
             annotations=self.pod_annotations,
             service=self.service_attributes,
+            resources="limits" in self.metrics,
             containers=self.containers,
             include_containers=self.include_containers,
             exclude_containers=self.exclude_containers,
