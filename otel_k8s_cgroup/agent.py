@@ -164,7 +164,9 @@ class Agent:
         self._entities.update(self.known.by_cgroup_uid, self._running)
         wanted: Container[str] = _Everything() if self._restarts else self._wanted()
         try:
-            readings = self._cgroups.read(wanted, self.read_errors.figure, is_last=is_last)
+            readings = self._cgroups.read(
+                wanted, self.read_errors.figure, is_last=is_last, on_host_network=self.known.on_host_network
+            )
         except CgroupRootError as error:
             self.read_errors.root(error)
             return []

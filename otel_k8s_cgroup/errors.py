@@ -78,6 +78,15 @@ class ProcessesHidden(CgroupError):
         super().__init__(path, "its processes are not visible: metrics of `network` need the host's (hostPID: true)")
 
 
+class TooManyInterfaces(CgroupError):
+    """A pod has had more network interfaces than are counted."""
+
+    cause = "interfaces"
+
+    def __init__(self, path: str, name: str, most: int) -> None:
+        super().__init__(path, f"the pod has had {most} network interfaces; {name!r} and further ones are left out")
+
+
 # --- Kubernetes -----------------------------------------------------------------------------------------------------
 
 

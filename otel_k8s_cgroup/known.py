@@ -43,6 +43,8 @@ class KnownPods:
         """cgroup uid → a pod whose own cgroup that is, or will be, and whose start time is not known yet."""
         self.set_aside: dict[str, Pod] = {}
         """cgroup uid → a pod that was known and is left out now, while its cgroup is there."""
+        self.on_host_network: frozenset[str] = frozenset()
+        """The cgroup uids of those that have no network of their own, where that is asked for."""
         self.refused_claims = 0
         self._wait_ns = wait_ns
         self._listed: Sequence[Pod] = ()
@@ -101,6 +103,9 @@ class KnownPods:
         self.by_cgroup_uid = known
         self.set_aside = aside
         self.waiting = {uid: pod for uid, pod in waiting.items() if pod.uid == uid not in known}
+        self.on_host_network = frozenset(
+            uid for of in (self.waiting, known) for uid, pod in of.items() if pod.details.host_network
+        )
         self._settled = (
             not aside
             and len(known) == len(listed)

@@ -123,6 +123,8 @@ class Wanted:
     """Whether ``service.*`` and what ``resource.opentelemetry.io/`` annotations say become attributes."""
     resources: bool = False
     """Whether the requests and limits of pods are."""
+    network: bool = False
+    """Whether it is that they are on the host's network."""
     containers: bool = False
     """Whether their containers are, with their requests and limits."""
     include_containers: tuple[str, ...] = ()
@@ -257,6 +259,8 @@ class Details:
     and its overhead. A limit only where all containers have one."""
     actual: Resources = NO_RESOURCES
     """The same of what the kubelet has applied."""
+    host_network: bool = False
+    """Whether it has no network of its own."""
 
 
 NO_DETAILS = Details()

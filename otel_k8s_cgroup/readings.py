@@ -93,6 +93,7 @@ class NodeReader:
         """
         self._known.update(self._pods(), self._running, self._clock(), self._left_out())
         self._entities.update(self._known.by_cgroup_uid, self._running)
-        readings = self._cgroups.read(self._entities.keys, report, is_last=True)
+        on_host = self._known.on_host_network
+        readings = self._cgroups.read(self._entities.keys, report, is_last=True, on_host_network=on_host)
         self._running = self._cgroups.found.keys()
         return [Shot(entity, reading) for reading in readings if (entity := self._entities.of(reading)) is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.export import Exporter
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.model import Pod
+from otel_k8s_cgroup.model import Details, Pod
+from otel_k8s_cgroup.readings import NodeReader
 from otel_k8s_cgroup.schemas import select
 from otel_k8s_cgroup.sources import parts_of
 from tests import otlp
@@ -58,19 +60,71 @@ TICKS = (((10, 1, 0, 0), (20, 2, 0, 0)), ((110, 4, 1, 2), (220, 6, 3, 4)), ((111
 KEYS = ("io", "packets", "errors", "dropped")
 
 
-@pytest.mark.parametrize("schema", EXPECTED)
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version: Version) -> None:
-    """Of a pod that was there before; what cannot be sent at once comes later, and each point is right."""
-    tree = Tree(tmp_path / "cgroup", version)
+def a_node(home: Path, version: Version = 2) -> tuple[Tree, Path]:
+    """With one pod, whose sandbox has the process 7; and its /proc, where networks are still empty."""
+    tree = Tree(home / "cgroup", version)
     for path in (POD, f"{POD}/sandbox"):
         tree.make(path)
     (tree.directory(POD) / "sandbox/cgroup.procs").write_text("7\n")
-    proc = tmp_path / "proc"
+    proc = home / "proc"
     for pid in (1, 7):
         (proc / f"{pid}/net").mkdir(parents=True)
         (proc / f"{pid}/stat").write_text(f"{pid} (pause) S {' '.join(['0'] * 19)}\n")
         (proc / f"{pid}/net/dev").write_text("")
+    return tree, proc
+
+
+@pytest.mark.parametrize("started", ["2026-01-01T00:00:00Z", None])
+def test_a_pod_on_the_hosts_network_by_the_api(tmp_path: Path, started: str | None) -> None:
+    """It has none, for what is read next to a node in a container, too; also while it waits for its start time."""
+    tree, proc = a_node(tmp_path)
+    (proc / "7/net/dev").write_text(f"head\nhead\n  eth0: {' '.join(['5'] * 16)}\n")
+    metrics = select(("alumet",), ("cpu", "network"))
+    now_ns = SECOND
+    cgroups = NodeCgroups(
+        str(tree.root),
+        open_files=OpenFiles(100),
+        clock=lambda: now_ns,
+        parts=parts_of(metrics, {}, timedelta(seconds=1)),
+        proc=str(proc),
+    )
+    listed = [(Pod(UID, "cart", "shop", "node", started, UID, details=Details(host_network=True)),)]
+    rows: list[object] = []
+    for reader in (
+        NodeReader(cgroups, lambda: listed[0], describe=Describe("node")),
+        NodeReader(cgroups, lambda: listed[0], describe=Describe("node")),
+    ):
+        (shot,) = reader.read(lambda _error: None)
+        rows.append(shot.reading.stats.network_receive_bytes)
+        listed[0] = (replace(listed[0][0], details=Details()),)
+    assert rows == [None, {"eth0": 5}]
+    receiver, instruments = Receiver(), Instruments(metrics)
+    exporter = Exporter(receiver, instruments.know, queue_bytes=1 << 20)
+    agent = Agent(
+        cgroups=cgroups,
+        pods=lambda: listed[0],
+        exporter=exporter,
+        instruments=instruments,
+        describe=Describe("node"),
+        mono_clock=lambda: now_ns,
+        wall_clock=lambda: now_ns + 1_800_000_000 * SECOND,
+    )
+    listed[0] = (replace(listed[0][0], details=Details(host_network=True)),)
+    for _ in range(20):
+        now_ns += SECOND
+        agent.tick()
+    exporter.deliver()
+    cgroups.close()
+    sent = {point.metric for point in otlp.points(receiver.messages)}
+    assert "cpu_time_delta" in sent
+    assert not [metric for metric in sent if "network" in metric]
+
+
+@pytest.mark.parametrize("schema", EXPECTED)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version: Version) -> None:
+    """Of a pod that was there before; what cannot be sent at once comes later, and each point is right."""
+    tree, proc = a_node(tmp_path, version)
     metrics = select((schema,), ("cpu", "network"))
     now_ns = SECOND
     receiver, instruments = Receiver(), Instruments(metrics)

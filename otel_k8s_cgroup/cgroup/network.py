@@ -11,13 +11,15 @@ Source: https://docs.kernel.org/filesystems/proc.html (1.4 Networking info in /p
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.cgroup.files import refused
+from otel_k8s_cgroup.cgroup.files import is_exhausted, refused
 from otel_k8s_cgroup.cgroup.locate import subdirectories
-from otel_k8s_cgroup.errors import MalformedFile, ProcessesHidden
+from otel_k8s_cgroup.errors import MalformedFile, ProcessesHidden, TooManyInterfaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +34,12 @@ _HEAD_LINES = 2
 _NUMBERS = 16
 _MOST_BYTES = 1 << 16
 _MOST_INTERFACES = 8
-"""Of a pod: whoever may make interfaces in it could else make series without end."""
+"""Of a pod in its life: whoever may make interfaces in it, or rename them, could else make series without end."""
+_STEADY = (0, 1, 8, 9)
+"""Bytes and packets, received and sent: they go down only where the interface is made anew. Drivers are less careful
+with the others.
+"""
+_HAS_ENDED = (errno.ENOENT, errno.ESRCH)
 _MOST_DIGITS = 18
 """Of a number that is an int64 in any case."""
 _LOOPBACK = b"lo"
@@ -44,6 +51,14 @@ _LOOK_AGAIN_NS = 10**9
 _LOOK_AGAIN_LATER_NS = 60 * 10**9
 
 
+@dataclass(slots=True)
+class Sight:
+    """What is known of the PID namespace; the readers of a node share it."""
+
+    is_clear: bool = False
+    """Whether a process of some pod was seen. In that of the exporter itself they always are."""
+
+
 class NetworkReader:
     """Reads the network of one pod. It has what a ``CgroupReader`` has.
 
@@ -52,6 +67,9 @@ class NetworkReader:
         directory: of the pod's cgroup; None where the entity is no pod, and has nothing of this.
         open_files: the bound on descriptors that stay open.
         proc: where the kernel shows processes.
+        sight: of the node.
+        is_on_host: whether the API says that the pod is on its node's network. Seen from a machine that runs nodes
+            (kind, minikube), that is not the machine's own.
     """
 
     usual = None
@@ -60,12 +78,23 @@ class NetworkReader:
     """A process does not prove that the pod's cgroup is the one that was there before."""
 
     def __init__(
-        self, figures: Sequence[Figure], directory: str | None, open_files: OpenFiles, proc: str = PROC
+        self,
+        figures: Sequence[Figure],
+        directory: str | None,
+        open_files: OpenFiles,
+        proc: str = PROC,
+        *,
+        sight: Sight | None = None,
+        is_on_host: Callable[[], bool] = lambda: False,
     ) -> None:
         self._numbers = [figure.net_dev or 0 for figure in figures]
         self._directory = directory or ""
         self._open_files = open_files
         self._proc = proc
+        self._sight = sight or Sight()
+        self._is_on_host = is_on_host
+        self._unseen_ns: int | None = None
+        """Since when its containers have been there without a process that can be seen."""
         self._process_fd = -1
         self._stays = True
         """Whether it is kept, and counted, until the next reading."""
@@ -75,6 +104,10 @@ class NetworkReader:
         """Interface → its numbers at the last reading …"""
         self._before: dict[str, tuple[int, ...]] = {}
         """… and what ones of that name that are gone had, which are counted on from."""
+        self._names: set[str] = set()
+        """Of all interfaces that were counted."""
+        self._is_full = False
+        """Whether one was left out, which was reported."""
 
     @property
     def nothing(self) -> tuple[None, ...]:
@@ -85,15 +118,16 @@ class NetworkReader:
         """A row: of each figure interface → value since the pod's network was made. None where it cannot be had, and
         where it is the host's.
         """
-        if not self._directory:
+        if not self._directory or self._is_on_host():
+            self.close()
             return self.nothing
-        found = self._ask()
+        found = self._ask(now_ns, report)
         if found is None and now_ns >= self._not_before_ns:
             self.close()
             self._not_before_ns = now_ns + _LOOK_AGAIN_NS
             if self._choose(now_ns, report):
                 self._not_before_ns = now_ns
-                found = self._ask()
+                found = self._ask(now_ns, report)
         if not self._stays:
             self.close()
         if found is None:
@@ -102,10 +136,11 @@ class NetworkReader:
         if namespace != self._namespace and not self._is_of_pods(namespace, now_ns, report):
             self.close()
             return self.nothing
-        self._take(self._interfaces(data, report), namespace)
+        interfaces, is_whole = self._interfaces(data, report)
+        self._take(interfaces, namespace, is_whole=is_whole)
         totals = {
             name: tuple(map(sum, zip(seen, self._before[name], strict=True))) if name in self._before else seen
-            for name, seen in self._seen.items()
+            for name, seen in interfaces.items()
         }
         return tuple({name: numbers[number] for name, numbers in totals.items()} for number in self._numbers)
 
@@ -119,22 +154,26 @@ class NetworkReader:
     def __del__(self) -> None:
         self.close()
 
-    def _ask(self) -> tuple[bytes, int] | None:
-        """What the process has of its network, and of which namespace that is; None where it has ended."""
+    def _ask(self, now_ns: int, report: Callable[[CgroupError], None]) -> tuple[bytes, int] | None:
+        """What the process has of its network, and of which namespace that is; None where it has ended, and where the
+        kernel refuses, which is reported.
+        """
         if self._process_fd < 0:
             return None
         try:
-            # Not kept open: that would keep the namespace of a pod that has ended.
-            fd = os.open("net/dev", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._process_fd)
-        except OSError:
+            try:
+                return _net_dev(self._process_fd)
+            except OSError as error:
+                if not is_exhausted(error):
+                    raise
+                with self._open_files.spare():
+                    return _net_dev(self._process_fd)
+        except OSError as error:
+            if error.errno not in _HAS_ENDED:
+                self.close()
+                self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
+                report(refused(f"{self._directory}: net/dev", error))
             return None
-        try:
-            # The file is one a namespace: no right to look at the link ns/net is needed.
-            return os.pread(fd, _MOST_BYTES, 0), os.fstat(fd).st_ino
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
 
     def _is_of_pods(self, namespace: int, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
         """Whether it is another network than the host's, which is not for a pod to count."""
@@ -149,22 +188,36 @@ class NetworkReader:
     def _choose(self, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
         """Takes the process of the pod that began first, of those directly in its containers' cgroups."""
         by_start: list[tuple[int, int, str]] = []
-        is_hidden = False
+        is_hidden = is_ours = has_containers = False
         try:
             for file, pid in self._processes():
+                has_containers = True
+                is_ours = is_ours or pid == os.getpid()
                 if pid == 0:
                     is_hidden = True
-                elif (start := _start(f"{self._proc}/{pid}/stat")) is not None and len(by_start) < _MOST_PROCESSES:
+                elif (
+                    pid is not None
+                    and (start := _start(f"{self._proc}/{pid}/stat")) is not None
+                    and len(by_start) < _MOST_PROCESSES
+                ):
                     by_start.append((start, pid, file))
         except FileNotFoundError:
             return False  # it ends
         except OSError as error:
             report(refused(self._directory, error))
             return False
+        self._sight.is_clear = self._sight.is_clear or (bool(by_start) and not is_ours)
         for _, pid, file in sorted(by_start):
             if self._hold(pid, file):
+                self._unseen_ns = None
                 return True
-        if is_hidden:
+        if by_start or not has_containers:
+            self._unseen_ns = None
+        elif self._unseen_ns is None:
+            self._unseen_ns = now_ns
+        # v1 does not list a process of another PID namespace at all; and a container may have none for a moment.
+        is_unseen = self._unseen_ns is not None and now_ns - self._unseen_ns >= _LOOK_AGAIN_LATER_NS
+        if is_hidden or (is_unseen and not self._sight.is_clear):
             report(ProcessesHidden(self._directory))
             self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
         return False
@@ -184,41 +237,89 @@ class NetworkReader:
         self.close()
         return False
 
-    def _processes(self) -> Iterator[tuple[str, int]]:
-        """(``cgroup.procs``, PID) of the pod's containers: 0 is one that is in another PID namespace. What is deeper,
-        as of a container that runs containers, may have a network of its own.
+    def _processes(self) -> Iterator[tuple[str, int | None]]:
+        """(``cgroup.procs``, PID) of the pod's containers: 0 is one that is in another PID namespace, None a container
+        without any. What is deeper, as of a container that runs containers, may have a network of its own.
         """
         for name in subdirectories(self._directory):
             file = f"{self._directory}/{name}/cgroup.procs"
             with suppress(FileNotFoundError, NotADirectoryError):  # a container that ends
-                for pid in _pids(file):
+                for pid in _pids(file) or (None,):
                     yield file, pid
 
-    def _interfaces(self, data: bytes, report: Callable[[CgroupError], None]) -> dict[str, tuple[int, ...]]:
+    def _interfaces(
+        self, data: bytes, report: Callable[[CgroupError], None]
+    ) -> tuple[dict[str, tuple[int, ...]], bool]:
+        """Interface → its numbers, and whether all of the text is as the kernel writes it."""
         found: dict[str, tuple[int, ...]] = {}
-        for line in data.split(b"\n")[_HEAD_LINES:-1]:
-            name, _, rest = line.strip().partition(b":")
-            words = rest.split()
-            if name == _LOOPBACK or len(found) >= _MOST_INTERFACES:
+        *lines, rest = data.split(b"\n")
+        is_whole = len(lines) >= _HEAD_LINES and not rest
+        for line in (*lines[_HEAD_LINES:], *(() if is_whole else (rest,))):
+            raw_name, _, text = line.strip().partition(b":")
+            words = text.split()
+            if raw_name == _LOOPBACK:
                 continue
-            if len(words) != _NUMBERS or not all(word.isdigit() and len(word) <= _MOST_DIGITS for word in words):
-                text = line.decode(errors="replace")
+            if (
+                line is rest
+                or len(words) != _NUMBERS
+                or not all(word.isdigit() and len(word) <= _MOST_DIGITS for word in words)
+            ):
+                is_whole = False
+                shown = line[:200].decode(errors="replace")
                 report(
-                    MalformedFile(f"{self._directory}: net/dev", text, f"a name and {_NUMBERS} numbers are expected")
+                    MalformedFile(f"{self._directory}: net/dev", shown, f"a name and {_NUMBERS} numbers are expected")
                 )
                 continue
-            found[name.decode(errors="replace")] = tuple(map(int, words))
-        return found
+            name = raw_name.decode(errors="replace")
+            if name in self._names or self._admits(name, report):
+                found[name] = tuple(map(int, words))
+        return found, is_whole
 
-    def _take(self, interfaces: dict[str, tuple[int, ...]], namespace: int) -> None:
-        """Counts on where an interface, or all of the network, was made anew: the pod's counters only grow."""
+    def _admits(self, name: str, report: Callable[[CgroupError], None]) -> bool:
+        if len(self._names) < _MOST_INTERFACES:
+            self._names.add(name)
+            return True
+        if not self._is_full:
+            self._is_full = True
+            report(TooManyInterfaces(f"{self._directory}: net/dev", name, _MOST_INTERFACES))
+        return False
+
+    def _take(self, interfaces: dict[str, tuple[int, ...]], namespace: int, *, is_whole: bool) -> None:
+        """Counts on where an interface, or all of the network, was made anew: the pod's counters only grow.
+
+        ``is_whole``: an interface that is not among them is gone.
+        """
         is_anew = namespace != self._namespace
+        kept: dict[str, tuple[int, ...]] = {}
         for name, last in self._seen.items():
             now = interfaces.get(name)
-            if is_anew or now is None or any(new < old for new, old in zip(now, last, strict=True)):
+            if is_anew or (now is None and is_whole) or (now and any(now[number] < last[number] for number in _STEADY)):
+                lost = last
+            elif now is None:
+                kept[name] = last
+                continue
+            else:
+                lost = tuple(max(0, old - new) for new, old in zip(now, last, strict=True))
+            if any(lost):
                 before = self._before.get(name, (0,) * _NUMBERS)
-                self._before[name] = tuple(map(sum, zip(before, last, strict=True)))
-        self._seen, self._namespace = interfaces, namespace
+                self._before[name] = tuple(map(sum, zip(before, lost, strict=True)))
+        self._seen, self._namespace = kept | interfaces, namespace
+
+
+def _net_dev(process_fd: int) -> tuple[bytes, int]:
+    """The process's ``net/dev``, and of which namespace that is: the file is one a namespace, and no right to look at
+    the link ``ns/net`` is needed.
+    """
+    # Not kept open: that would keep the namespace of a pod that has ended.
+    fd = os.open("net/dev", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
+    try:
+        data = b""
+        # The kernel gives a page at a time.
+        while len(data) < _MOST_BYTES and (more := os.pread(fd, _MOST_BYTES, len(data))):
+            data += more
+        return data, os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 def _pids(file: str) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_k8s_cgroup.cgroup.directories import EntityDirectories
 from otel_k8s_cgroup.cgroup.listing import EntityDirectory
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
-from otel_k8s_cgroup.cgroup.network import PROC, NetworkReader
+from otel_k8s_cgroup.cgroup.network import PROC, NetworkReader, Sight
 from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
@@ -172,6 +172,8 @@ class NodeCgroups:
         proc: str = PROC,
     ) -> None:
         self._proc = proc
+        self._sight = Sight()
+        self._on_host_network: Container[str] = ()
         self.root = root.rstrip("/") or "/"
         self._open_files = open_files
         self._clock = clock
@@ -253,7 +255,12 @@ class NodeCgroups:
         return Look(root, self._directories.unlisted, self._kinds)
 
     def read(
-        self, wanted: Container[str], report: Callable[[CgroupError], None], *, is_last: bool = False
+        self,
+        wanted: Container[str],
+        report: Callable[[CgroupError], None],
+        *,
+        is_last: bool = False,
+        on_host_network: Container[str] = (),
     ) -> list[Reading]:
         """One reading of each entity whose key is in ``wanted``; ended ones are forgotten, silently.
 
@@ -264,10 +271,12 @@ class NodeCgroups:
             wanted: the keys of the pods and containers to read. QoS levels and nodes are always wanted.
             report: is given what could not be read; that figure is None, and nothing else is lost.
             is_last: every part is read.
+            on_host_network: the keys of pods that have no network of their own, by the API.
 
         Raises:
             CgroupRootError: the root is no cgroup root, or it was unmounted; the next call tries again.
         """
+        self._on_host_network = on_host_network
         self._due = frozenset(
             number for number, (_, every) in enumerate(self._parts) if is_last or self._readings % every == 0
         )
@@ -367,14 +376,21 @@ class NodeCgroups:
             self._directories = EntityDirectories(self.hierarchy.listed, self._open_files, self._kinds)
         return self._directories
 
-    def _readers(self, kind: EntityKind, path: str) -> list[CgroupReader | NetworkReader]:
+    def _readers(self, key: str, kind: EntityKind, path: str) -> list[CgroupReader | NetworkReader]:
         directories = {
             controller: None if mount is None else mount + path
             for controller, mount in self.hierarchy.directories.items()
         }
         of_pod = self.hierarchy.listed + path if kind is EntityKind.POD else None
         return [
-            NetworkReader(figures, of_pod, self._open_files, self._proc)
+            NetworkReader(
+                figures,
+                of_pod,
+                self._open_files,
+                self._proc,
+                sight=self._sight,
+                is_on_host=lambda: key in self._on_host_network,
+            )
             if all(figure.net_dev is not None for figure in figures)
             else CgroupReader(plan, directories, self._open_files)
             for (figures, _), plan in zip(self._parts, self.plans(kind), strict=True)
@@ -383,7 +399,7 @@ class NodeCgroups:
     def _track(self, key: str, found: EntityDirectory) -> _Tracked:
         before = self._nothing if found.absent_ns is None else self._zero
         self._tracked[key] = tracked = _Tracked(
-            key, found, self.hierarchy.listed, partial(self._readers, found.kind), before
+            key, found, self.hierarchy.listed, partial(self._readers, key, found.kind), before
         )
         lost = self._before.get(key)
         if lost is not None and lost.path == found.path and tracked.origin is None:

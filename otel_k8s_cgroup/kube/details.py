@@ -88,11 +88,12 @@ class PodReader:
         if self.wanted == _NOTHING or found.metadata is None or found.spec is None:
             return NO_DETAILS
         encoded = packed(self._attributes(found, found.metadata, found.spec, name, namespace))
+        on_host = self.wanted.network and bytes(found.spec.host_network) == b"true"
         if not (self.wanted.containers or self.wanted.resources):
-            return Details(encoded) if encoded else NO_DETAILS
+            return Details(encoded, host_network=on_host) if encoded or on_host else NO_DETAILS
         containers = containers_of(found, self._containers)
         resources = pod_resources(found, containers)
-        return Details(encoded, containers if self.wanted.containers else (), *resources)
+        return Details(encoded, containers if self.wanted.containers else (), *resources, on_host)
 
     def _attributes(
         self, found: PodObject, metadata: PodMetadata, spec: PodSpec, name: str, namespace: str

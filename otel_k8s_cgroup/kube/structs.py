@@ -67,6 +67,7 @@ class PodMetadata(_Object):
 class PodSpec(_Object):
     node_name: str | None = msgspec.field(name="nodeName", default=None)
     hostname: msgspec.Raw = NOTHING
+    host_network: msgspec.Raw = msgspec.field(name="hostNetwork", default=NOTHING)
     priority_class: msgspec.Raw = msgspec.field(name="priorityClassName", default=NOTHING)
     init_containers: msgspec.Raw = msgspec.field(name="initContainers", default=NOTHING)
     containers: msgspec.Raw = NOTHING

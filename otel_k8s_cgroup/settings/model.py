@@ -271,6 +271,7 @@ class Settings(BaseSettings):
             annotations=self.pod_annotations,
             service=self.service_attributes,
             resources="limits" in self.metrics,
+            network="network" in self.metrics,
             containers=self.containers,
             include_containers=self.include_containers,
             exclude_containers=self.exclude_containers,

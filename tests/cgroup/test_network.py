@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
-from otel_k8s_cgroup.cgroup.network import NetworkReader
-from otel_k8s_cgroup.errors import MalformedFile, ProcessesHidden
+from otel_k8s_cgroup.cgroup.network import NetworkReader, Sight
+from otel_k8s_cgroup.errors import CgroupReadError, MalformedFile, ProcessesHidden, TooManyInterfaces
 from otel_k8s_cgroup.figures import FIGURES
 
 from .layouts import BURSTABLE, GUARANTEED
@@ -306,6 +307,12 @@ def test_a_pod_cannot_make_series_without_end(fake: FakeNode) -> None:
     fake.hold(7)
     received, _ = fake.bytes()
     assert received == {f"eth{number}": 1 for number in range(8)}
+    for number in range(300, 400):
+        fake.network("pods", eth0=(1, 2), **{f"eth{number}": (1, 2)})
+        assert fake.bytes()[0] == {"eth0": 1}
+    (error,) = fake.errors
+    assert isinstance(error, TooManyInterfaces)
+    assert "'eth8'" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +328,115 @@ def test_a_malformed_line_costs_its_interface(fake: FakeNode, line: str) -> None
     assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
     (error,) = fake.errors
     assert isinstance(error, MalformedFile)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "head\n", HEAD + "  eth0: 12 0 0 0 0 0 0 0 2", HEAD + "  eth0: 12 x 0 0 0 0 0 0 0 2\n"]
+)
+def test_what_is_malformed_once_is_not_counted_again(fake: FakeNode, text: str) -> None:
+    """It is no interface that is gone and comes back: the counters go on from where they were."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+    (fake.networks / "pods").write_text(text)
+    assert fake.bytes() == ({}, {})
+    fake.network("pods", eth0=(12, 21))
+    assert fake.bytes() == ({"eth0": 12}, {"eth0": 21})
+    assert [type(error) for error in fake.errors] == [MalformedFile]
+
+
+def test_a_drivers_count_of_drops_that_goes_down_is_no_new_interface(fake: FakeNode) -> None:
+    """What was received is not counted again, and no counter goes down."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    text = (fake.networks / "pods").read_text()
+    rows = []
+    for drops in (5, 3, 4):
+        (fake.networks / "pods").write_text(text.replace("10 0 0 0", f"10 1 0 {drops}"))
+        fake.now_ns += SECOND
+        rows.append(read(fake.reader, fake.errors, fake.now_ns))
+    assert [row["receive_bytes"]["eth0"] for row in rows] == [10, 10, 10]
+    assert [row["receive_drop"]["eth0"] for row in rows] == [5, 5, 6]
+
+
+def test_a_network_that_may_not_be_looked_at_is_said(fake: FakeNode) -> None:
+    """As under SELinux: once a minute, with the pod and the kernel's word."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    (fake.proc / "7/net/dev").unlink()
+    (fake.proc / "7/net/dev").symlink_to("dev")  # ELOOP: root may look at any file
+    for _ in range(60):
+        assert fake.bytes() == (None, None)
+    (error,) = fake.errors
+    assert isinstance(error, CgroupReadError)
+    assert (error.path, error.cause) == (f"{fake.pod}: net/dev", "ELOOP")
+
+
+def test_without_descriptors_a_process_that_is_held_is_asked(fake: FakeNode) -> None:
+    """The one that is kept for this is used."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    fake.bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        found = fake.bytes()
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == ({"eth0": 10}, {"eth0": 20})
+    assert fake.errors == []
+
+
+def test_a_pod_on_the_network_of_a_node_that_is_no_host(fake: FakeNode) -> None:
+    """Seen from the machine that runs a kind node, the node's network is not pid 1's: the API says whose it is."""
+    fake.network("node", eth0=(10, 20))
+    fake.process(7, "node")
+    fake.hold(7)
+    on_host = [True]
+    fake.reader = NetworkReader(NETWORK, str(fake.pod), OpenFiles(10), str(fake.proc), is_on_host=lambda: on_host[0])
+    assert fake.bytes() == (None, None)
+    on_host[0] = False
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+
+
+def test_processes_that_v1_does_not_list(fake: FakeNode) -> None:
+    """Of another PID namespace: said after a minute, unless another pod's process was seen."""
+    sight = Sight()
+    fake.reader = NetworkReader(NETWORK, str(fake.pod), OpenFiles(10), str(fake.proc), sight=sight)
+    fake.hold()
+    for _ in range(60):
+        assert fake.bytes() == (None, None)
+    assert fake.errors == []
+    fake.bytes()
+    assert [type(error) for error in fake.errors] == [ProcessesHidden]
+    # The exporter's own are seen wherever it is.
+    fake.network("own", eth0=(1, 2))
+    fake.process(os.getpid(), "own")
+    fake.hold(os.getpid())
+    fake.now_ns += 60 * SECOND
+    fake.bytes()
+    clear = [sight.is_clear]
+    fake.process(7, "own")
+    fake.hold(7)
+    fake.end(os.getpid())
+    fake.bytes()
+    clear.append(sight.is_clear)
+    assert clear == [False, True]
+    fake.end(7)
+    fake.hold()
+    for _ in range(70):
+        fake.bytes()
+    assert len(fake.errors) == 1
 
 
 def test_processes_of_another_pid_namespace(fake: FakeNode) -> None:

@@ -439,3 +439,23 @@ def test_behind_a_selector_only_what_a_kubelet_reports_of_may_claim() -> None:
     assert [each.cgroup_uid for each in store.pods] == []
     store.put(json.dumps(static).encode())
     assert [each.cgroup_uid for each in store.pods] == ["3e61c214bc3ed9ff81e21474dd6cba17"]
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "expected"),
+    [
+        (True, Wanted(network=True), True),
+        (True, Wanted(network=True, containers=True), True),
+        (True, Wanted(containers=True), False),
+        (False, Wanted(network=True), False),
+        ("true", Wanted(network=True), False),
+        (None, Wanted(network=True), False),
+    ],
+)
+def test_that_a_pod_is_on_the_hosts_network(value: object, wanted: Wanted, expected: bool) -> None:
+    """Known where it is asked for; a value of another type is as if it was absent."""
+    obj = pod("web-0")
+    obj["spec"]["hostNetwork"] = value
+    listed = parse_pod(json.dumps(obj).encode(), "node-1", reader=PodReader(wanted))
+    assert listed is not None
+    assert listed.pod.details.host_network is expected
