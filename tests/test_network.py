@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
-from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.model import Details, Pod
@@ -118,6 +119,50 @@ def test_a_pod_on_the_hosts_network_by_the_api(tmp_path: Path, started: str | No
     sent = {point.metric for point in otlp.points(receiver.messages)}
     assert "cpu_time_delta" in sent
     assert not [metric for metric in sent if "network" in metric]
+
+
+def test_over_a_restart_with_a_state_file_it_goes_on(tmp_path: Path) -> None:
+    """What was received meanwhile is sent once; an interface that has come meanwhile counts from its first reading."""
+    tree, proc = a_node(tmp_path)
+    metrics = select(("alumet",), ("cpu", "network"))
+    receiver = Receiver()
+    pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
+
+    def run(*readings: str) -> None:
+        """Each: interfaces with the bytes that they have received."""
+        instruments = Instruments(metrics)
+        saver = StateSaver(StateFile(str(tmp_path / "state")))
+        exporter = Exporter(receiver, instruments.know, queue_bytes=1 << 20, state=saver)
+        cgroups = NodeCgroups(
+            str(tree.root),
+            open_files=OpenFiles(100),
+            clock=time.monotonic_ns,
+            parts=parts_of(metrics, {}, timedelta(seconds=1)),
+            proc=str(proc),
+        )
+        agent = Agent(
+            cgroups=cgroups,
+            pods=lambda: pods,
+            exporter=exporter,
+            instruments=instruments,
+            describe=Describe("node"),
+        )
+        exporter.start()
+        for reading in readings:
+            lines = (f"{each.replace('=', ': ')}{' 0' * 15}\n" for each in reading.split())
+            (proc / "7/net/dev").write_text("head\nhead\n" + "".join(lines))
+            agent.tick()
+        exporter.close(5)
+        cgroups.close()
+
+    run("eth0=100", "eth0=150")
+    run("eth0=1150 net1=7", "eth0=1200 net1=9")
+    received: dict[str, float] = {}
+    for point in otlp.points(receiver.messages):
+        if point.metric == "network_io" and point.attributes["direction"] == "receive":
+            name = str(point.attributes["interface"])
+            received[name] = received.get(name, 0) + point.value
+    assert received == {"eth0": 1100, "net1": 2}
 
 
 @pytest.mark.parametrize("schema", EXPECTED)
