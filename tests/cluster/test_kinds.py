@@ -33,6 +33,44 @@ WHERE = {
     "burstable": "/kubepods/burstable/pod",
     "besteffort": "/kubepods/besteffort/pod",
 }
+OWNER_UID = "c0ffee00-0000-4000-8000-00000000aaaa"
+OWNED: dict[str, tuple[str, str, dict[str, str]]] = {
+    "of-deployment": (
+        "apps/v1 ReplicaSet",
+        "shop-7d4b9c6f5d",
+        {
+            "k8s.deployment.name": "shop",
+            "k8s.replicaset.name": "shop-7d4b9c6f5d",
+            "k8s.replicaset.uid": OWNER_UID,
+        },
+    ),
+    "of-stateful-set": (
+        "apps/v1 StatefulSet",
+        "db",
+        {"k8s.statefulset.name": "db", "k8s.statefulset.uid": OWNER_UID},
+    ),
+    "of-daemon-set": (
+        "apps/v1 DaemonSet",
+        "agent",
+        {"k8s.daemonset.name": "agent", "k8s.daemonset.uid": OWNER_UID},
+    ),
+    "of-job": ("batch/v1 Job", "load", {"k8s.job.name": "load", "k8s.job.uid": OWNER_UID}),
+    "of-cron-job": (
+        "batch/v1 Job",
+        "nightly-29345760",
+        {"k8s.cronjob.name": "nightly", "k8s.job.name": "nightly-29345760", "k8s.job.uid": OWNER_UID},
+    ),
+    "of-another-kind": (
+        "example.com/v1 Train",
+        "express",
+        {
+            "otel_k8s_cgroup.workload.kind": "Train",
+            "otel_k8s_cgroup.workload.name": "express",
+            "otel_k8s_cgroup.workload.uid": OWNER_UID,
+        },
+    ),
+}
+"""Pod → its owner's kind and name, and what its Resource says of that."""
 STATIC_KINDS = {"hash-uid": None, "own-uid": "c0ffee00-0000-4000-8000-000000000001"}
 
 
@@ -50,6 +88,7 @@ def kinds() -> list[Object]:
             ],
         ),
         pod("host-network", hostNetwork=True),
+        *map(owned, OWNED),
         pod("job", container("sleep", "1500", "burn", "1000", "sleep", "1500"), restartPolicy="Never"),
         pod("holds-memory", container("hold", "64", "pause")),
         pod("throttled", container("busy", resources=resources(limits={"cpu": "100m"}))),
@@ -66,6 +105,18 @@ def kinds() -> list[Object]:
     ]
 
 
+def owned(name: str) -> Object:
+    """As a controller makes it, of which none runs here."""
+    kind, owner, _ = OWNED[name]
+    api_version, _, kind = kind.partition(" ")
+    found = pod(name)
+    found["metadata"]["labels"] = {"pod-template-hash": "7d4b9c6f5d"}
+    found["metadata"]["ownerReferences"] = [
+        {"apiVersion": api_version, "kind": kind, "name": owner, "uid": OWNER_UID, "controller": True}
+    ]
+    return found
+
+
 @pytest.fixture(scope="module", autouse=True)
 def started(cluster: Cluster, observer: Observer) -> None:
     for each in kinds():
@@ -77,9 +128,27 @@ def running(cluster: Cluster, name: str) -> Object:
 
 
 def sent(observer: Observer, of: Object) -> PodPoints:
-    """What the exporter has sent of it, once there is CPU time too."""
+    """What the exporter has sent of it, once there is CPU time too. Its Resource is checked whole."""
     uid = cgroup_uid(of)
-    return observer.exported.wait_for(lambda pods: uid in pods and bool(pods[uid].of("cpu_time_delta")))[uid]
+    found = observer.exported.wait_for(lambda pods: uid in pods and bool(pods[uid].of("cpu_time_delta")))[uid]
+    assert found.resource == resource_of(of)
+    return found
+
+
+def resource_of(found: Object) -> dict[str, str]:
+    """Every attribute of a pod's Resource, of what the API server has of the pod."""
+    metadata, uid = found["metadata"], cgroup_uid(found)
+    is_static = uid != metadata["uid"]
+    return {
+        "k8s.pod.uid": metadata["uid"],
+        "k8s.pod.name": metadata["name"],
+        "k8s.namespace.name": metadata["namespace"],
+        "k8s.node.name": NODE,
+        "k8s.pod.start_time": found["status"]["startTime"],
+        **({"k8s.pod.annotation.kubernetes.io/config.hash": uid} if is_static else {}),
+        **(OWNED[metadata["name"]][2] if metadata["name"] in OWNED else {}),
+        "cgroup.path": f"{WHERE[found['status']['qosClass'].lower()]}{uid}",
+    }
 
 
 def percent_of_a_core(observer: Observer, uid: str, seconds: float) -> float:
@@ -95,15 +164,13 @@ def test_each_quality_of_service(cluster: Cluster, observer: Observer, qos: str)
     """Guaranteed, Burstable and BestEffort pods have their cgroups in three places; each is found."""
     found = running(cluster, qos)
     assert found["status"]["qosClass"].lower() == qos
-    uid = found["metadata"]["uid"]
-    assert sent(observer, found).resource == {
-        "k8s.pod.uid": uid,
-        "k8s.pod.name": qos,
-        "k8s.namespace.name": "default",
-        "k8s.node.name": NODE,
-        "k8s.pod.start_time": found["status"]["startTime"],
-        "cgroup.path": f"{WHERE[qos]}{uid}",
-    }
+    assert sent(observer, found).resource["k8s.pod.name"] == qos
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_a_pod_of_each_workload(cluster: Cluster, observer: Observer, name: str) -> None:
+    """Its Resource has its owner, by the reference alone: the API server has no object of that name."""
+    assert OWNED[name][2].items() <= sent(observer, running(cluster, name)).resource.items()
 
 
 def test_several_containers_are_one_pod(cluster: Cluster, observer: Observer) -> None:
