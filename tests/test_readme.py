@@ -77,6 +77,13 @@ def test_every_file_that_the_readme_links_to_is_there(path: str) -> None:
     assert (Path(__file__).parent.parent / path).exists()
 
 
+def test_every_example_is_in_the_table() -> None:
+    """A file that nobody finds is of no use."""
+    section = README.partition("\n## Examples\n")[2].partition("\n## ")[0]
+    files = {path.name for path in (Path(__file__).parent.parent / "examples").iterdir() if path.is_file()}
+    assert set(re.findall(r"\]\(examples/([\w.-]+)\)", section)) == files
+
+
 def test_every_path_in_a_command_of_the_readme_is_there() -> None:
     """What a user copies into a shell names files of this repository."""
     for path in re.findall(r"(?:--config|-f) ((?:examples|deploy)/\S+)", README):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import socket
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from tests.programs import clean_environ, started
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.programs import Program
+
 _OTELCOL = Path(__file__).parents[2] / ".cache/otelcol/otelcol"
+_OTELCOL_MANIFEST = Path(__file__).with_name("otelcol-builder.yaml")
 
 Name = Literal["rotel", "otelcol"]
 
@@ -30,11 +34,14 @@ class Listening:
 
 def why_not(name: Name) -> str | None:
     """Why it cannot be run here; None where it can."""
-    if _binary(name) is not None:
-        return None
-    if name == "rotel":
-        return "rotel is not installed: it has no wheel for this machine"
-    return "the OpenTelemetry Collector is not built: `make otelcol` does so (it needs Go)"
+    if (binary := _binary(name)) is None:
+        if name == "rotel":
+            return "rotel is not installed: it has no wheel for this machine"
+        return "the OpenTelemetry Collector is not built: `make otelcol` does so (it needs Go)"
+    # As make decides: it may lack a component that the manifest has now.
+    if name == "otelcol" and binary.stat().st_mtime < _OTELCOL_MANIFEST.stat().st_mtime:
+        return "the OpenTelemetry Collector is older than otelcol-builder.yaml: `make otelcol` builds it (it needs Go)"
+    return None
 
 
 @contextmanager
@@ -64,6 +71,27 @@ def collector(name: Name, directory: Path, forward_to: str, *, address: str = "1
         yield listening
         # Not killed: what it still holds is sent on first.
         program.stop()
+
+
+@contextmanager
+def otelcol(directory: Path, *configurations: Path, **overrides: object) -> Iterator[Program]:
+    """Runs the OpenTelemetry Collector until the end, with configurations that it merges; ``overrides`` come last."""
+    binary = _binary("otelcol")
+    assert binary is not None
+    last = directory / "overrides.yaml"
+    last.write_text(json.dumps(overrides))  # JSON is YAML
+    argv = [binary, *(word for path in (*configurations, last) for word in ("--config", path))]
+    with started(argv, clean_environ(HOME=str(directory))) as program:
+        program.wait_for_line(lambda line: "Everything is ready" in line)
+        yield program
+
+
+def otelcol_defects(configuration: Path) -> str:
+    """What the OpenTelemetry Collector finds wrong with a configuration, without running it; empty for nothing."""
+    binary = _binary("otelcol")
+    assert binary is not None
+    done = subprocess.run([binary, "validate", "--config", configuration], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr
 
 
 def _binary(name: Name) -> Path | None:

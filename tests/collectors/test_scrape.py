@@ -11,10 +11,9 @@ import yaml
 from otel_k8s_cgroup.settings import load
 from tests.collectors.programs import free_ports
 from tests.collectors.prometheus import prometheus, why_not
-from tests.collectors.test_prometheus import CONTAINER, EXAMPLES, LABELS, NODE, ONLY_V1, POD, pod, write
+from tests.collectors.test_prometheus import CONTAINER, DOCUMENTED, EXAMPLES, LABELS, NODE, ONLY_V1, POD, pod, write
 from tests.fakes import kube_api
 from tests.programs import clean_environ, exporter
-from tests.test_cadvisor import DOCUMENTED
 
 if TYPE_CHECKING:
     from pathlib import Path
