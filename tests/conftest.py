@@ -12,9 +12,10 @@ import pytest
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-# The standard's and our own variables, those of a pod, and those that requests and gRPC take proxies and CAs from.
+# The standard's and our own variables, those of a pod, a terminal's size (pytest-xdist's workers have one), and those
+# that requests and gRPC take proxies and CAs from.
 _READ_BY_THE_PROGRAM = re.compile(
-    r"OTEL_.*|NODE_NAME|KUBERNETES_.*|KUBECONFIG|(?i:(http|https|grpc|no|all)_proxy)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"OTEL_.*|NODE_NAME|COLUMNS|LINES|KUBERNETES_.*|KUBECONFIG|(?i:(http|https|grpc|no|all)_proxy)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
 )
 
 # Assertions of modules that are not test files by name show their values too.

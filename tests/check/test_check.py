@@ -209,6 +209,7 @@ def test_figures_that_cannot_be_read(world: World) -> None:
 @pytest.mark.parametrize(
     ("pids", "status"),
     [("0\n0\n", Status.FAILED), ("", Status.FAILED), ("0\n1\n", Status.OK), (f"{os.getpid()}\n", Status.OK)],
+    ids=["v2, hidden", "v1, hidden", "v2, one visible", "its own pod"],
 )
 def test_processes_that_cannot_be_seen(world: World, pids: str, status: Status) -> None:
     """Without the host's PID namespace the kernel writes 0 for each (v2) or lists none (v1). One that is hidden
