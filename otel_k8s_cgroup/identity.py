@@ -69,7 +69,7 @@ class Describe:
             points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
             return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
-        said = _started(start_unix_ns) | _said({}, pod.details.desired)
+        said = _started(start_unix_ns) | _said({}, pod.details.desired, pod.details.actual)
         return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, said)
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
@@ -109,14 +109,19 @@ def said_of_container(container: Container) -> dict[str, int | float]:
         "restart_count": container.restart_count,
         "ready": None if container.ready is None else int(container.ready),
     }
-    return _said(of_container, container.desired, container.actual)
+    return _said(of_container, container.desired, container.actual, container.allocated)
 
 
 def _said(
-    more: Mapping[str, int | None], desired: Resources, actual: Resources | None = None
+    more: Mapping[str, int | None],
+    desired: Resources,
+    actual: Resources | None = None,
+    allocated: Resources | None = None,
 ) -> dict[str, int | float]:
-    """Requests and limits of the spec, and the requests that the kubelet has applied; what is None is left out."""
-    actual = actual or NO_RESOURCES
+    """Requests and limits of the spec, and the requests that the node has admitted and that the kubelet has applied;
+    what is None is left out.
+    """
+    actual, allocated = actual or NO_RESOURCES, allocated or NO_RESOURCES
     found = {
         **more,
         "cpu_limit_cores": _cores(desired.cpu_limit_nanocores),
@@ -125,6 +130,8 @@ def _said(
         "memory_request_bytes": desired.memory_request_bytes,
         "cpu_request_current_cores": _cores(actual.cpu_request_nanocores),
         "memory_request_current_bytes": actual.memory_request_bytes,
+        "cpu_request_allocated_cores": _cores(allocated.cpu_request_nanocores),
+        "memory_request_allocated_bytes": allocated.memory_request_bytes,
     }
     return {API_PREFIX + name: value for name, value in found.items() if value is not None}
 

@@ -254,7 +254,9 @@ def test_a_limit_that_is_not_the_one_of_the_spec_shows(tmp_path: Path, container
     found = web(FIRST, 0)
     amounts = {"limits": {"memory": "5G"}, "requests": {"memory": "1G", "cpu": "500m"}}
     found["spec"]["containers"] = [{"name": "app", "resources": amounts}]
-    found["status"]["containerStatuses"][0]["resources"] = {"requests": {"memory": "200M"}}
+    status = found["status"]["containerStatuses"][0]
+    status["resources"] = {"requests": {"memory": "200M"}}
+    status["allocatedResources"] = {"memory": "300M", "cpu": "250m"}
     with KubeApi() as api:
         api.add(found)
         argv = [
@@ -269,9 +271,13 @@ def test_a_limit_that_is_not_the_one_of_the_spec_shows(tmp_path: Path, container
         assert (shot["memory_limit_desired"], shot["memory_max"]) == (5 * 10**9, 255_000_000)
         assert (shot["memory_request_desired"], shot["cpu_request_desired"]) == (10**9, 0.5)
         assert shot.get("cpu_limit_desired") is None
+        assert shot["memory_request_current"] == 200_000_000
     assert by_kind["pod"]["k8s.pod.cgroup.memory.limit_desired"] == 5 * 10**9
+    assert by_kind["pod"].get("memory_request_allocated") is None
     if containers:
         container = by_kind["container"]
+        assert (container["memory_request_allocated"], container["cpu_request_allocated"]) == (300_000_000, 0.25)
+        assert container["container.cgroup.memory.request_allocated"] == 300_000_000
         assert container["k8s.container.memory.limit.desired"] == 5 * 10**9
         assert container["k8s.container.memory.limit.current"] == 255_000_000
         assert container["k8s.container.memory.request.current"] == 200_000_000

@@ -69,6 +69,8 @@ CONTAINER = Container(
     started_at="2027-01-15T07:00:00Z",
     state="running",
     desired=Resources(250_000_000, 1_500_000_000, 64 << 20, 128 << 20),
+    actual=Resources(250_000_000, 1_000_000_000, 48 << 20, 96 << 20),
+    allocated=Resources(250_000_000, None, 56 << 20, None),
 )
 POD = Pod(UID, "web-0", "shop", "node-1", "2027-01-15T06:00:00Z", UID, details=Details(containers=(CONTAINER,)))
 
@@ -140,6 +142,10 @@ SAID = {
     "api_cpu_request_cores": 0.25,
     "api_memory_limit_bytes": 128 << 20,
     "api_memory_request_bytes": 64 << 20,
+    "api_cpu_request_current_cores": 0.25,
+    "api_memory_request_current_bytes": 48 << 20,
+    "api_cpu_request_allocated_cores": 0.25,
+    "api_memory_request_allocated_bytes": 56 << 20,
     "api_restart_count": 3,
     "api_ready": 1,
     "uptime_s": 3636.0,

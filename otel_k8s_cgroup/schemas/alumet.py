@@ -74,6 +74,16 @@ _LIMITS: tuple[tuple[str, str, str, str], ...] = (
     ("cgroup_pids_max", "pids_max", "{process}", "Limit of processes and threads"),
 )
 
+_CONTAINERS = frozenset({EntityKind.CONTAINER})
+_PODS_AND_CONTAINERS = _CONTAINERS | {EntityKind.POD}
+_OF_API: tuple[tuple[str, str, str, frozenset[EntityKind]], ...] = (
+    ("limit_desired", "limit", "Limit of {}", _PODS_AND_CONTAINERS),
+    ("request_desired", "request", "Request of {}", _PODS_AND_CONTAINERS),
+    ("request_current", "request_current", "Request of {} that the kubelet has applied", _PODS_AND_CONTAINERS),
+    ("request_allocated", "request_allocated", "Request of {} that the node has admitted", _CONTAINERS),
+)
+"""A resize that waits for the node is desired and not allocated; one that goes on is allocated and not current."""
+
 _IO: tuple[tuple[str, str, str], ...] = (
     ("rbytes", "By", "Bytes read"),
     ("wbytes", "By", "Bytes written"),
@@ -154,17 +164,20 @@ METRICS: tuple[Metric, ...] = (
     *(_amount("limits", name, figure, unit, description) for name, figure, unit, description in _LIMITS),
     *(
         Metric(
-            f"{resource}_{what}_desired",
+            f"{resource}_{name}",
             Instrument.GAUGE,
             unit,
-            f"{what.capitalize()} of {named}, of the API",
-            (Point(f"api_{resource}_{what}_{figure}"),),
+            f"{description.format(named)}, of the API",
+            (Point(f"api_{resource}_{figure}_{unit_of_figure}"),),
             "limits",
-            kinds=frozenset({EntityKind.POD, EntityKind.CONTAINER}),
+            kinds=kinds,
             is_double=unit == "{cpu}",
         )
-        for resource, named, figure, unit in (("cpu", "CPU", "cores", "{cpu}"), ("memory", "memory", "bytes", "By"))
-        for what in ("limit", "request")
+        for resource, named, unit_of_figure, unit in (
+            ("cpu", "CPU", "cores", "{cpu}"),
+            ("memory", "memory", "bytes", "By"),
+        )
+        for name, figure, description, kinds in _OF_API
     ),
     _count("throttling", "cgroup_cpu_nr_periods", "{period}", "Periods of the CPU limit", "nr_periods"),
     _count("throttling", "cgroup_cpu_nr_throttled", "{period}", "Periods in which it was hit", "nr_throttled"),

@@ -177,8 +177,8 @@ def _of_cgroup(metric: Metric) -> Metric:
     kinds = metric.kinds
     if metric.name in ("cgroup_io_rbytes", "cgroup_io_wbytes"):
         kinds = _OTHERS  # a container's are container.disk.io
-    elif metric.name.endswith("_desired"):
-        kinds = _PODS  # a container's are k8s.container.….desired
+    elif metric.name.endswith(("_desired", "_request_current")):
+        kinds = _PODS  # a container's are k8s.container.…
     return replace(
         metric,
         kinds=kinds,
