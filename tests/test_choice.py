@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -176,6 +178,44 @@ def test_an_excluded_namespace_is_neither_read_nor_sent(tree: CgroupTree, receiv
             assert program.stop() == 0
     assert {point.pod for point in points(receiver.messages)} == {"", WEB}
     assert "memory.current" not in program.output
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ((), {"web", "web/app", "web/istio-proxy", "db"}),
+        (("--include-namespaces", "sh*"), {"web", "web/app", "web/istio-proxy"}),
+        (("--exclude-namespaces", "sh*"), {"db"}),
+        (("--pod-selector", "app=web"), {"web", "web/app", "web/istio-proxy"}),
+        (("--qos-classes", "BestEffort"), {"db"}),
+        (("--exclude-containers", "istio-*"), {"web", "web/app", "db"}),
+        (("--include-containers", "istio-*"), {"web", "web/istio-proxy", "db"}),
+    ],
+)
+def test_snapshot_shows_what_is_chosen(tree: CgroupTree, chosen: tuple[str, ...], names: set[str]) -> None:
+    """So that a choice can be tried before it is installed."""
+    ids = {name: f"{digit}" * 64 for name, digit in (("app", 1), ("istio-proxy", 2))}
+    of_pod = tree.root / tree.path(WEB)[1:]
+    for container_id in ids.values():
+        shutil.copytree(of_pod, of_pod.parent / "new" / container_id)
+    for made in (of_pod.parent / "new").iterdir():
+        made.rename(of_pod / f"cri-containerd-{made.name}.scope")
+    web = pod("web", uid=WEB, namespace="shop", labels={"app": "web"})
+    web["spec"]["containers"] = [{"name": name} for name in ids]
+    web["status"] |= {
+        "qosClass": "Burstable",
+        "containerStatuses": [{"name": name, "containerID": f"containerd://{of}"} for name, of in ids.items()],
+    }
+    db = pod("db", uid=DB)
+    db["status"]["qosClass"] = "BestEffort"
+    with KubeApi() as api:
+        api.add(web, db)
+        argv = [
+            *(sys.executable, "-m", "otel_k8s_cgroup", "snapshot", "--k8s-node", "node-1", "--k8s-api-url", api.url),
+            *("--cgroup-root", str(tree.root), "--token-retrieval", "none", "--containers", "--json", *chosen),
+        ]
+        shots = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert {"/".join(filter(None, (shot["name"], shot.get("container")))) for shot in shots} == names
 
 
 def test_hostile_labels_change_nobody_elses_data(tree: CgroupTree, receiver: OtlpReceiver) -> None:

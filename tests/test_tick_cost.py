@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from otel_k8s_cgroup.export import encode
+from otel_k8s_cgroup.export.template import Template
+from otel_k8s_cgroup.identity import packed
+from otel_k8s_cgroup.model import Details
 from tests.fakes.node import DirectReceiver, Node
 
 if TYPE_CHECKING:
@@ -63,6 +68,26 @@ def test_a_tick_makes_no_system_call_that_it_can_do_without(node: Node) -> None:
     finally:
         sys.setprofile(None)
     assert calls == {"pread": 3 * PODS, "stat": 2}
+
+
+def test_a_changed_label_costs_one_message(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protobuf library builds that of the one pod anew, once; all others, and all later ones, are filled."""
+    built: list[object] = []
+
+    def build(*arguments: Any) -> Template:
+        built.append(arguments)
+        return Template(*arguments)
+
+    monkeypatch.setattr(encode, "Template", build)
+    one_tick(node)
+    assert not built
+    uid = next(iter(node.pods))
+    labels = packed({"k8s.pod.label.": {"tier": "b"}})
+    node.pods[uid] = replace(node.pods[uid], details=Details(labels))
+    node.tell()
+    for _ in range(3):
+        one_tick(node)
+    assert len(built) == 1
 
 
 def test_ticks_leave_nothing_behind(node: Node) -> None:
