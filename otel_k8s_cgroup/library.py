@@ -13,7 +13,7 @@ from otel_k8s_cgroup.errors import ExporterError, KubeError
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.model import EntityKind
 from otel_k8s_cgroup.readings import NodeReader, ReadErrors
-from otel_k8s_cgroup.redaction import Redactor
+from otel_k8s_cgroup.redaction import RedactedRecords, Redactor
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.readings import Shot
 
 _STOP_SECONDS = 0.5
+
+_KEYS = {
+    "node": "k8s_node",
+    "api_url": "k8s_api_url",
+    "token": "token_retrieval",
+    "pods_file": "pod_source",
+    "groups": "metrics",
+}
+"""Parameter → setting, where the names differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +98,28 @@ class PodReader:
         schema: Schema | None = None,
     ) -> None:
         given: dict[str, object] = {
-            "k8s_node": node,
+            "node": node,
             "cgroup_root": cgroup_root,
-            "k8s_api_url": api_url,
-            "token_retrieval": token,
-            "pod_source": None if pods_file is None else {"file": pods_file},
-            "metrics": None if groups is None else list(groups),
+            "api_url": api_url,
+            "token": token,
+            "pods_file": None if pods_file is None else {"file": pods_file},
+            "groups": None if groups is None else list(groups),
             "containers": containers,
             "schema": schema,
         }
-        flags = {key: value for key, value in given.items() if value is not None}
+        flags = {_KEYS.get(name, name): value for name, value in given.items() if value is not None}
         # Where the program's own exporter sends to is none of ours.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_EXPORTER_")}
-        found = _settings.load(flags=flags, environ=environ, config_file=None).plain()
+        parameters = {_KEYS.get(name, name): name for name in given}
+        found = _settings.load(flags=flags, environ=environ, config_file=None, parameters=parameters).plain()
         self._settings = found
         self._wait_seconds = wait_seconds
         self.metrics: tuple[Metric, ...] = sources.metrics_of(found)
         self._figures = tuple(dict.fromkeys(point.figure for metric in self.metrics for point in metric.points))
         self._cgroups = sources.open_cgroups(found, self.metrics, is_guest=True)
         self._redact = Redactor()
+        self._redact.add(found.k8s_access.token or "")
+        self._hidden = RedactedRecords(self._redact)
         self._watcher = sources.watch_pods(found, self._redact.add_token)
         describe = Describe(found.k8s_node, shared_attributes(found.resource_attributes))
         self._reader = NodeReader(
@@ -125,6 +137,7 @@ class PodReader:
         """
         _ = self._cgroups.hierarchy
         self._is_open = True
+        self._hidden.begin()
         self._watcher.start()
         if not self._watcher.synced.wait(self._wait_seconds):
             failure = self._watcher.list_failure
@@ -144,6 +157,7 @@ class PodReader:
             self._is_open = False
             self._watcher.stop(timeout_seconds=_STOP_SECONDS)
             self._cgroups.close()
+            self._hidden.end()
 
     def read(self) -> list[PodReading]:
         """One reading of each pod that has a cgroup here. A figure that cannot be read is absent, and logged once.

@@ -7,6 +7,7 @@ also knows values. Every line that the exporter writes goes through one (`logs.p
 from __future__ import annotations
 
 import base64
+import logging
 import re
 import threading
 from collections import deque
@@ -124,6 +125,42 @@ class Redactor:
         for secret in known:
             text = _without_pieces(text, secret)
         return hide_shapes(text)
+
+
+class RedactedRecords(logging.Handler):
+    """Hides secrets in the package's log records before a program's own handlers get them.
+
+    Between ``begin`` and ``end`` it is on the package's logger, whose handlers come before those of the root.
+    """
+
+    _LOGGER = __name__.partition(".")[0]
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def begin(self) -> None:
+        """From here on."""
+        logging.getLogger(self._LOGGER).addHandler(self)
+
+    def end(self) -> None:
+        """Until here."""
+        logging.getLogger(self._LOGGER).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = self._redact(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text, record.exc_info = self._redact(logging.Formatter().formatException(record.exc_info)), None
+        ours, last_resort = logging.getLogger(self._LOGGER), logging.lastResort
+        # A program without any handler has warnings on standard error: our being there must not take them away.
+        if (
+            last_resort is not None
+            and record.levelno >= last_resort.level
+            and ours.handlers[-1] is self
+            and all(isinstance(handler, RedactedRecords) for handler in ours.handlers)
+            and not (ours.propagate and ours.parent is not None and ours.parent.hasHandlers())
+        ):
+            last_resort.handle(record)
 
 
 def _longest_first(values: Iterable[str]) -> tuple[str, ...]:

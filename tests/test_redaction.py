@@ -172,3 +172,27 @@ def test_a_hostile_text_costs_time_that_grows_with_its_length_and_no_faster(piec
         "hide_shapes(sys.argv[1] * ((1 << 20) // len(sys.argv[1])))"
     )
     subprocess.run([sys.executable, "-c", program, piece], check=True)
+
+
+@pytest.mark.parametrize(
+    ("readers", "handlers", "lines"),
+    [(0, "", ["x: token=s3cr3t"]), (1, "", ["x: token=***"]), (2, "", ["x: token=***"]), (2, "basicConfig()", ["***"])],
+)
+def test_a_program_has_each_log_line_once(readers: int, handlers: str, lines: list[str]) -> None:
+    """Without a handler of its own on standard error, as of any library, and with one there alone."""
+    program = f"""
+import logging
+from otel_k8s_cgroup.redaction import RedactedRecords, Redactor
+{f"logging.{handlers}" if handlers else ""}
+redact = Redactor()
+redact.add("s3cr3t")
+for _ in range({readers}):
+    RedactedRecords(redact).begin()
+logging.getLogger("otel_k8s_cgroup.x").warning("x: token=%s", "s3cr3t")
+logging.getLogger("another").error("of another")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *ours, another = done.stderr.splitlines()
+    assert another.endswith("of another")
+    assert len(ours) == len(lines)
+    assert all(line.endswith(expected) for line, expected in zip(ours, lines, strict=True))

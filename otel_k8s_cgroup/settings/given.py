@@ -25,15 +25,18 @@ _PASTED_TOKEN = re.compile(r"(?<![^\s'\"{}\[\],=])(?![/.~]|[\w.-]{1,32}/)[^\s'\"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A setting as it was found: ``value`` as written, and ``where``, such as ``"flag --k8s-node"``."""
+    """A setting as it was found: ``value`` as written, and ``where``, such as ``"flag --k8s-node"``. ``name``: what it
+    is called there, if that is not its key.
+    """
 
     value: object = field(repr=False)
     where: str
+    name: str = ""
 
 
 def refusal(key: str, given: Given, allowed: str) -> SettingsError:
     """The one line about a value that cannot be taken."""
-    return SettingsError(key, f"found {_shown(key, given.value)} ({given.where}); allowed: {allowed}")
+    return SettingsError(given.name or key, f"found {_shown(key, given.value)} ({given.where}); allowed: {allowed}")
 
 
 def joined(problems: Sequence[SettingsError]) -> SettingsError:

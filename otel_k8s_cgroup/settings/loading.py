@@ -69,16 +69,18 @@ def load(
     config_file: str | None,
     hostname: Callable[[], str] = socket.gethostname,
     service_account_dir: Path = _SERVICE_ACCOUNT,
+    parameters: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
     """The settings: of each key the flag's value, else the environment's, else the file's, else the default.
 
     ``flags`` is what `flags_from` gives. The variables ``OTEL_EXPORTER_OTLP_*`` stand between ours and the file. What
     an Alumet file holds beside our settings is told in one line of the log. Without ``config_file`` it is the one that
-    ``OTEL_K8S_CGROUP_CONFIG`` names. Raises `SettingsError`, a line a problem.
+    ``OTEL_K8S_CGROUP_CONFIG`` names. ``parameters``: of the keys of ``flags`` that a Python program gave, its names for
+    them. Raises `SettingsError`, a line a problem.
     """
     config_file = config_file or environ.get(_CONFIG_VARIABLE, "").strip() or None
     fixed = (
-        _from_flags(flags),
+        _from_flags(flags, parameters),
         _from_environ(environ),
         from_environment(environ),
         {} if config_file is None else read_file(config_file, environ, rows()),
@@ -143,12 +145,17 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _from_flags(flags: Mapping[str, object]) -> dict[str, Given]:
+def _from_flags(flags: Mapping[str, object], parameters: Mapping[str, str]) -> dict[str, Given]:
     known = {_flag(key) for key in rows()}
     problems = [unknown(_flag(key), "flag", known) for key in flags if _flag(key) not in known]
     if problems:
         raise joined(problems)
-    return {key: Given(value, f"flag {_flag(key)}") for key, value in flags.items()}
+    return {
+        key: Given(value, f"parameter {parameters[key]}", parameters[key])
+        if key in parameters
+        else Given(value, f"flag {_flag(key)}")
+        for key, value in flags.items()
+    }
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Given]:

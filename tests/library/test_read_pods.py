@@ -109,8 +109,9 @@ def test_groups_are_what_is_read(tmp_path: Path) -> None:
 def test_errors_are_one_line_that_names_the_cause(tmp_path: Path) -> None:
     """Each is an ``ExporterError``, and of a class that says what is wrong."""
     listed = pods_file(tmp_path, pod("a", uid=A))
-    with pytest.raises(SettingsError, match=r"k8s.api.url: .*ftp://x"):
+    with pytest.raises(SettingsError, match=r"api_url: found 'ftp://x' \(parameter api_url\); allowed: ") as refused:
         read_pods(api_url="ftp://x")
+    assert refused.value.key == "api_url"
     with pytest.raises(CgroupRootError, match="nowhere"):
         read_pods(cgroup_root=str(tmp_path / "nowhere"), pods_file=listed)
     root = tmp_path / "root"
@@ -155,3 +156,55 @@ def test_an_error_shows_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         api.always("list", failing(500, "who sends s3cr3t-of-the-node?"))
         with pytest.raises(KubeError, match=r"who sends \*\*\*\?"):
             read_pods(cgroup_root=str(root), api_url=api.url, wait_seconds=2)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "line"),
+    [
+        ("node", "", "node: found '' (parameter node); allowed: "),
+        ("token", "secret", "token: found 'secret' (parameter token); allowed: "),
+        ("groups", ["cpus"], "groups: found ['cpus'] (parameter groups); allowed: "),
+        ("containers", "maybe", "containers: found 'maybe' (parameter containers); allowed: "),
+        ("pods_file", "", "pods_file: found {'file': ''} (parameter pods_file); allowed: "),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named_as_the_program_wrote_it(
+    parameter: str, value: object, line: str
+) -> None:
+    """Not as the setting that it becomes, and not as a flag of the command."""
+    arguments: dict[str, Any] = {parameter: value}
+    with pytest.raises(SettingsError) as refused:
+        read_pods(**arguments)
+    assert str(refused.value).startswith(line)
+    assert "flag" not in str(refused.value)
+
+
+def test_two_parameters_that_cannot_be_used_are_a_line_each() -> None:
+    """What the environment says wrong is named as it is there."""
+    with pytest.raises(SettingsError) as refused:
+        read_pods(api_url="ftp://x", groups=["cpus"])  # type: ignore[list-item]
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == ["api_url", "groups"]
+
+
+def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no parameter."""
+    monkeypatch.setenv("OTEL_K8S_CGROUP_K8S_API_URL", "ftp://x")
+    with pytest.raises(SettingsError) as refused:
+        read_pods()
+    assert str(refused.value).startswith("k8s_api_url: found 'ftp://x' (environment OTEL_K8S_CGROUP_K8S_API_URL); ")
+
+
+def test_a_log_line_shows_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever handler the program has: not even where the API server writes it back."""
+    root = tmp_path / "root"
+    CgroupTree(root)
+    (tmp_path / "token").write_text("s3cr3t-of-the-node")
+    monkeypatch.setenv("OTEL_K8S_CGROUP_TOKEN_RETRIEVAL", f'{{ file = "{tmp_path}/token" }}')
+    with KubeApi() as api:
+        api.always("list", failing(500, "who sends s3cr3t-of-the-node?"))
+        with pytest.raises(KubeError):
+            read_pods(cgroup_root=str(root), api_url=api.url, wait_seconds=0.5)
+    assert "who sends ***?" in caplog.text
+    assert "s3cr3t" not in caplog.text
