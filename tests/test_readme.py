@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import tomllib
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,8 +13,10 @@ import pytest
 from otel_k8s_cgroup import run
 from otel_k8s_cgroup.check import CHECKS
 from otel_k8s_cgroup.cli import build_parser
+from otel_k8s_cgroup.demo.pods import PODS
 from otel_k8s_cgroup.metrics import Instrument
 from otel_k8s_cgroup.schemas import ALUMET
+from otel_k8s_cgroup.settings import load
 from otel_k8s_cgroup.settings.model import rows
 from tests.metrics_page import PAGE, page
 
@@ -75,6 +79,26 @@ def test_every_command_of_the_readme_is_there(command: str) -> None:
 def test_every_file_that_the_readme_links_to_is_there(path: str) -> None:
     """No dead link."""
     assert (Path(__file__).parent.parent / path).exists()
+
+
+def test_the_pictures_are_of_what_the_commands_print() -> None:
+    """``python -m tests.screens`` makes them."""
+    check, demo = (
+        html.unescape(re.sub(r"<[^>]*>", "", (PAGE.parent / name).read_text())).replace("\xa0", " ")
+        for name in ("check.svg", "demo.svg")
+    )
+    assert [check_.what for check_ in CHECKS if f" {check_.what}: " not in check] == []
+    assert [pod.label for pod in PODS if pod.label not in demo] == []
+    assert "the same." in demo
+
+
+@pytest.mark.parametrize("written", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+def test_each_configuration_of_the_readme_is_one(written: str, tmp_path: Path) -> None:
+    """The program reads it, and each key in it takes effect."""
+    file = tmp_path / "config.toml"
+    file.write_text(written)
+    found = load(flags={"k8s_node": "node-1"}, environ={}, config_file=str(file))
+    assert set(tomllib.loads(written)) == {key for key, where in found.sources.items() if str(file) in where}
 
 
 def test_every_example_is_in_the_table() -> None:

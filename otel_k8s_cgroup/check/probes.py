@@ -84,7 +84,7 @@ def cgroup_pods(bench: Bench) -> str:
     if not found:
         why = f": {errors[0]}" if errors else ""
         raise Failed(f"no pod has a cgroup below {bench.settings.cgroup_root}{why}")
-    return f"{len(found)} pods, such as {found[min(found)][0]}"
+    return f"{_counted(len(found))}, such as {found[min(found)][0]}"
 
 
 def cgroup_readable(bench: Bench) -> str:
@@ -92,8 +92,9 @@ def cgroup_readable(bench: Bench) -> str:
     readings = bench.cgroups.read(bench.cgroup_uids, errors.append)
     if errors:
         kind = Failed if len(errors) >= len(readings) else Doubtful
-        raise kind(f"{len(errors)} figures of {len(readings)} pods cannot be read as user {os.getuid()}: {errors[0]}")
-    return f"{len(readings)} pods read as user {os.getuid()}"
+        of_pods = _counted(len(readings))
+        raise kind(f"{len(errors)} figures of {of_pods} cannot be read as user {os.getuid()}: {errors[0]}")
+    return f"{_counted(len(readings))} read as user {os.getuid()}"
 
 
 def processes_visible(bench: Bench) -> str:
@@ -110,8 +111,12 @@ def processes_visible(bench: Bench) -> str:
             seen += any(pid != "0" and Path("/proc", pid).exists() for pid in pids)
     # v2 lists processes of another PID namespace as 0, v1 does not list them.
     if pods and not seen:
-        raise Failed(f"of none of {pods} pods a process can be seen from here: no pod has metrics of network")
-    return f"processes of {seen} of {pods} pods can be seen" if pods else "no other pod has a container"
+        raise Failed(f"of none of {_counted(pods)} a process can be seen from here: no pod has metrics of network")
+    return f"processes of {seen} of {_counted(pods)} can be seen" if pods else "no other pod has a container"
+
+
+def _counted(count: int) -> str:
+    return "1 pod" if count == 1 else f"{count} pods"
 
 
 def _pids(procs: Path) -> list[str]:
@@ -177,7 +182,7 @@ def api_list(bench: Bench) -> str:
     with client.body(path, query, needs) as chunks:
         store.replace(split_pods(chunks, client.named(path), store.skip))
     bench.pods = store.pods
-    return "pods can be listed" if bench.before_install else f"{len(bench.pods)} pods on {settings.k8s_node!r}"
+    return "pods can be listed" if bench.before_install else f"{_counted(len(bench.pods))} on {settings.k8s_node!r}"
 
 
 def _of_node(bench: Bench) -> dict[str, str]:
@@ -199,7 +204,7 @@ def node_known(bench: Bench) -> str:
         raise Skipped("--pre is for a machine that is no node" if bench.before_install else "the kubelet is the node's")
     name, client = bench.settings.k8s_node, bench.client
     if bench.pods:
-        return f"the API has {len(bench.pods)} pods on {name!r}"
+        return f"the API has {_counted(len(bench.pods))} on {name!r}"
     try:
         with client.body(f"/api/v1/nodes/{name}", {}, _NODE) as chunks:
             for _ in chunks:
@@ -224,12 +229,13 @@ def pods_cgroups(bench: Bench) -> str:
     said = []
     if missing:
         names = sorted(f"{running[uid].namespace}/{running[uid].name}" for uid in missing)
-        said.append(f"{len(missing)} pods without a cgroup ({', '.join(names[:_SHOWN])})")
+        said.append(f"{_counted(len(missing))} without a cgroup ({', '.join(names[:_SHOWN])})")
     if unnamed:
-        said.append(f"{len(unnamed)} pods' cgroups that {where} does not list ({', '.join(sorted(unnamed)[:_SHOWN])})")
+        uids = ", ".join(sorted(unnamed)[:_SHOWN])
+        said.append(f"cgroups of {_counted(len(unnamed))} that {where} does not list ({uids})")
     if said:
         raise Doubtful("; ".join(said))
-    return f"{len(running)} pods, each with its cgroup"
+    return f"{_counted(len(running))}, each with its cgroup"
 
 
 def _pods(bench: Bench) -> tuple[Pod, ...]:
