@@ -267,10 +267,12 @@ class Exporter:
         with self._lock:
             bases = self._restart.bases(key, path, origin, wall_offset_ns, not_before)
             is_anew = before is not None or self._restart.is_another(key, path, origin)
+            first = self._restart.first(key, path, origin)
             self._restart.begun(key, origin)
             if before is not None:
                 self._ended.append(before)
             series = self._series[key] = Series(entity, path, origin, bases)
+            series.first = first
             series.start_unix_ns = bases.unix_ns if is_anew else 0
         return series
 

@@ -101,6 +101,23 @@ class Restart:
         remnant = self._remembered and self._remembered.cgroups.get(key)
         return bool(remnant and not origin.born and remnant.is_another(path, origin.inode or 0))
 
+    def first(self, key: str, path: str, origin: Origin) -> Origin:
+        """As ``origin``, but where it goes on from what is remembered: a device that was not there then, beside others
+        that were, was first used since, and had counted nothing before.
+        """
+        remnant = self._remembered and self._remembered.cgroups.get(key)
+        if not remnant or origin.born or remnant.path != path or remnant.is_another(path, origin.inode or 0):
+            return origin
+        counters = [self._layout.columns[place] for place in self._layout.counters]
+        listed = {
+            column.point.figure
+            for number, column in enumerate(counters)
+            if column.member is not None and remnant.bases.base(number) is not None
+        }
+        no_device: dict[str, int] = {}
+        stats = origin.stats._replace(**dict.fromkeys(listed, no_device))
+        return replace(origin, stats=stats)
+
     def begun(self, key: str, origin: Origin) -> None:
         """From here on this process's own series knows better."""
         if self._remembered and not origin.born:

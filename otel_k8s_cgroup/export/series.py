@@ -39,6 +39,7 @@ class Series:
         "dropped",
         "encoder",
         "entity",
+        "first",
         "newest",
         "origin",
         "path",
@@ -53,6 +54,8 @@ class Series:
         self.entity = entity
         self.path = path
         self.origin = origin
+        self.first = origin
+        """Of it, with the first reading as the counters of devices begin from it."""
         self.delivered = delivered
         self.total = delivered.first
         """The first counter as it was read last, whatever became of the reading."""
