@@ -107,6 +107,15 @@ class Ratio:
     divisor: str
 
 
+@dataclass(frozen=True, slots=True)
+class EitherOf:
+    """A derived figure: one where it is there, else another; what cgroup v2 and v1 have under one name of a schema."""
+
+    name: str
+    one: str
+    other: str
+
+
 def _v2(file: str, key: str = "", factor: int = 1, form: Format | None = None) -> tuple[Source, ...]:
     return (Source(file, key, factor, format=form or (Format.FLAT if key else Format.SINGLE)),)
 
@@ -329,7 +338,7 @@ FIGURES: tuple[Figure, ...] = (
     *_NETWORK,
 )
 
-DERIVED: tuple[Rate | Difference | Ratio, ...] = (
+DERIVED: tuple[Rate | Difference | Ratio | EitherOf, ...] = (
     Rate("cpu_usage_percent", "cpu_usage_ns", 100.0),
     Rate("cpu_system_percent", "cpu_system_ns", 100.0),
     Rate("cpu_user_percent", "cpu_user_ns", 100.0),
@@ -340,6 +349,8 @@ DERIVED: tuple[Rate | Difference | Ratio, ...] = (
     Ratio("cpu_limit_cores", "cpu_quota_us", "cpu_period_us"),
     Ratio("cpu_limit_utilization", "cpu_usage_cores", "cpu_limit_cores"),
     Ratio("cpu_request_utilization", "cpu_usage_cores", "api_cpu_request_cores"),
+    EitherOf("memory_reservation_bytes", "memory_min_bytes", "memory_soft_limit_bytes"),
+    EitherOf("memory_swap_limit_bytes", "memory_swap_max_bytes", "memory_memsw_limit_bytes"),
 )
 """Made of figures, a column at a time. A core used fully is 100 %."""
 
@@ -372,7 +383,9 @@ def figures_named(names: Iterable[str]) -> tuple[Figure, ...]:
         match derived.get(name):
             case Rate(counter=counter):
                 todo.append(counter)
-            case Difference(whole=one, part=other) | Ratio(dividend=one, divisor=other):
+            case (
+                Difference(whole=one, part=other) | Ratio(dividend=one, divisor=other) | EitherOf(one=one, other=other)
+            ):
                 todo += one, other
             case None if name in known:
                 wanted.add(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from otel_k8s_cgroup.figures import DERIVED, START, UPTIME, Difference, Rate, is_of_a_cgroup
+from otel_k8s_cgroup.figures import DERIVED, START, UPTIME, Difference, EitherOf, Rate, is_of_a_cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +60,9 @@ class Table:
             return [
                 None if whole is None or part is None else whole - part if whole > part else 0 for whole, part in pairs
             ]
+        if isinstance(derived, EitherOf):
+            pairs = zip(self.column(derived.one), self.column(derived.other), strict=True)
+            return [other if one is None else one for one, other in pairs]
         pairs = zip(self.column(derived.dividend), self.column(derived.divisor), strict=True)
         # Neither is negative: what is 0 divides nothing.
         return [dividend / divisor if divisor and dividend is not None else None for dividend, divisor in pairs]

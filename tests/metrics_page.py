@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from otel_k8s_cgroup.figures import DERIVED, FIGURES, UPTIME, Difference, Rate, Ratio, is_of_a_cgroup
+from otel_k8s_cgroup.figures import DERIVED, FIGURES, UPTIME, Difference, EitherOf, Rate, Ratio, is_of_a_cgroup
 from otel_k8s_cgroup.metrics import ALL_KINDS, Instrument
 from otel_k8s_cgroup.model import EntityKind, Group, Schema
 from otel_k8s_cgroup.schemas import figures_of, select
@@ -115,6 +115,8 @@ def _source(name: str, version: int) -> str:  # noqa: PLR0911 one a kind of figu
         case Ratio(dividend=one, divisor=other):
             both = _source(one, version), _source(other, version)
             return f"{both[0]} by {both[1]}" if all(both) else ""
+        case EitherOf(one=one, other=other):
+            return _source(one, version) or _source(other, version)
     figure = _FIGURES[name]
     if figure.net_dev is not None:
         return f"`/proc/PID/net/dev`: {name.removeprefix('network_').replace('_', ' ')}"

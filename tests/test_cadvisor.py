@@ -60,6 +60,8 @@ DOCUMENTED = {
     "container_spec_cpu_quota": (),
     "container_spec_cpu_shares": (),
     "container_spec_memory_limit_bytes": (),
+    "container_spec_memory_reservation_limit_bytes": (),
+    "container_spec_memory_swap_limit_bytes": (),
     "container_start_time_seconds": (),
     "container_threads": (),
     "container_threads_max": (),

@@ -165,6 +165,10 @@ DERIVED: tuple[tuple[str, str, str, Callable[[Any, Any], Any]], ...] = (
     ("cpu_limit_utilization", "cpu_usage_cores", "cpu_limit_cores", operator.truediv),
     ("cpu_request_utilization", "cpu_usage_cores", "api_cpu_request_cores", operator.truediv),
 )
+EITHER_OF = (
+    ("memory_reservation_bytes", "memory_min_bytes", "memory_soft_limit_bytes"),
+    ("memory_swap_limit_bytes", "memory_swap_max_bytes", "memory_memsw_limit_bytes"),
+)
 
 
 def with_derived(figures: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +177,9 @@ def with_derived(figures: dict[str, Any]) -> dict[str, Any]:
     for name, one, other, made in DERIVED:
         if one in found and other in found:
             found[name] = made(found[one], found[other])
+    for name, one, other in EITHER_OF:
+        if one in found or other in found:
+            found[name] = found.get(one, found.get(other))
     return found
 
 

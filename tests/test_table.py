@@ -9,6 +9,7 @@ from otel_k8s_cgroup.figures import (
     DERIVED,
     FIGURES,
     Difference,
+    EitherOf,
     Rate,
     figures_named,
     row_type,
@@ -97,6 +98,9 @@ def test_every_name_is_given_once() -> None:
             assert figures[derived.counter].is_counter
         elif isinstance(derived, Difference):
             assert {derived.whole, derived.part} <= set(names)
+        elif isinstance(derived, EitherOf):
+            one, other = figures[derived.one], figures[derived.other]
+            assert (one.v1, other.v2) == ((), ())  # never both
         else:
             assert {derived.dividend, derived.divisor} <= {*names, "api_cpu_request_cores"}
         assert figures_named([derived.name])

@@ -123,6 +123,20 @@ METRICS: tuple[Metric, ...] = (
     # On v2 the kernel has no shares, and the weight is not converted: the formula differs between runtimes.
     _gauge("limits", "container_spec_cpu_shares", "", "cpu_shares", "CPU shares against other cgroups (cgroup v1)"),
     _gauge("limits", "container_spec_memory_limit", "By", "memory_max_bytes", "Limit of memory"),
+    _gauge(
+        "limits",
+        "container_spec_memory_reservation_limit",
+        "By",
+        "memory_reservation_bytes",
+        "Memory that is not reclaimed (cgroup v1: its soft limit)",
+    ),
+    _gauge(
+        "limits",
+        "container_spec_memory_swap_limit",
+        "By",
+        "memory_swap_limit_bytes",
+        "Limit of swap (cgroup v1: of memory and swap together)",
+    ),
     _gauge("limits", "container_threads_max", "{thread}", "pids_max", "Limit of threads"),
     _count("throttling", "container_cpu_cfs_periods", "{period}", "Periods of the CPU quota", Point("nr_periods")),
     _count(
