@@ -16,6 +16,7 @@ from tests.cluster.api import Api, ApiError, Object, eventually
 from tests.cluster.background import Background
 from tests.cluster.bootstrap import make_namespace
 from tests.cluster.layout import ADMIN_KUBECONFIG, KUBELET_CERTIFICATE, KUBELET_URL, NODE, STATIC_PODS
+from tests.cluster.pods import OWNED
 from tests.programs import clean_environ
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class Listed(Background):
             "k8s.node.name": NODE,
             "k8s.pod.start_time": started,
             "cgroup.path": path,
+            **(OWNED[metadata["name"]][2] if metadata["name"] in OWNED else {}),
         }
         if own_uid != uid:
             resource["k8s.pod.annotation.kubernetes.io/config.hash"] = uid

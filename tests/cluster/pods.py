@@ -8,6 +8,45 @@ from tests.cluster.layout import NODE, WORKLOAD_IMAGE
 
 Object = dict[str, Any]
 
+OWNER_UID = "c0ffee00-0000-4000-8000-00000000aaaa"
+OWNED: dict[str, tuple[str, str, dict[str, str]]] = {
+    "of-deployment": (
+        "apps/v1 ReplicaSet",
+        "shop-7d4b9c6f5d",
+        {
+            "k8s.deployment.name": "shop",
+            "k8s.replicaset.name": "shop-7d4b9c6f5d",
+            "k8s.replicaset.uid": OWNER_UID,
+        },
+    ),
+    "of-stateful-set": (
+        "apps/v1 StatefulSet",
+        "db",
+        {"k8s.statefulset.name": "db", "k8s.statefulset.uid": OWNER_UID},
+    ),
+    "of-daemon-set": (
+        "apps/v1 DaemonSet",
+        "agent",
+        {"k8s.daemonset.name": "agent", "k8s.daemonset.uid": OWNER_UID},
+    ),
+    "of-job": ("batch/v1 Job", "load", {"k8s.job.name": "load", "k8s.job.uid": OWNER_UID}),
+    "of-cron-job": (
+        "batch/v1 Job",
+        "nightly-29345760",
+        {"k8s.cronjob.name": "nightly", "k8s.job.name": "nightly-29345760", "k8s.job.uid": OWNER_UID},
+    ),
+    "of-another-kind": (
+        "example.com/v1 Train",
+        "express",
+        {
+            "otel_k8s_cgroup.workload.kind": "Train",
+            "otel_k8s_cgroup.workload.name": "express",
+            "otel_k8s_cgroup.workload.uid": OWNER_UID,
+        },
+    ),
+}
+"""Pod → its owner's kind and name, and what its Resource says of that."""
+
 
 def container(*args: str, name: str = "main", **more: Any) -> Object:
     """One that runs ``workload.c`` with ``args``."""

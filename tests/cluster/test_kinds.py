@@ -13,7 +13,7 @@ from tests.cluster.conftest import POLL_SECONDS
 from tests.cluster.exported import longest_gap_seconds
 from tests.cluster.kernel import frozen, memory
 from tests.cluster.layout import NODE, STATIC_PODS
-from tests.cluster.pods import container, pod, resources
+from tests.cluster.pods import OWNED, OWNER_UID, container, pod, resources
 
 if TYPE_CHECKING:
     from tests.cluster.api import Object
@@ -33,44 +33,6 @@ WHERE = {
     "burstable": "/kubepods/burstable/pod",
     "besteffort": "/kubepods/besteffort/pod",
 }
-OWNER_UID = "c0ffee00-0000-4000-8000-00000000aaaa"
-OWNED: dict[str, tuple[str, str, dict[str, str]]] = {
-    "of-deployment": (
-        "apps/v1 ReplicaSet",
-        "shop-7d4b9c6f5d",
-        {
-            "k8s.deployment.name": "shop",
-            "k8s.replicaset.name": "shop-7d4b9c6f5d",
-            "k8s.replicaset.uid": OWNER_UID,
-        },
-    ),
-    "of-stateful-set": (
-        "apps/v1 StatefulSet",
-        "db",
-        {"k8s.statefulset.name": "db", "k8s.statefulset.uid": OWNER_UID},
-    ),
-    "of-daemon-set": (
-        "apps/v1 DaemonSet",
-        "agent",
-        {"k8s.daemonset.name": "agent", "k8s.daemonset.uid": OWNER_UID},
-    ),
-    "of-job": ("batch/v1 Job", "load", {"k8s.job.name": "load", "k8s.job.uid": OWNER_UID}),
-    "of-cron-job": (
-        "batch/v1 Job",
-        "nightly-29345760",
-        {"k8s.cronjob.name": "nightly", "k8s.job.name": "nightly-29345760", "k8s.job.uid": OWNER_UID},
-    ),
-    "of-another-kind": (
-        "example.com/v1 Train",
-        "express",
-        {
-            "otel_k8s_cgroup.workload.kind": "Train",
-            "otel_k8s_cgroup.workload.name": "express",
-            "otel_k8s_cgroup.workload.uid": OWNER_UID,
-        },
-    ),
-}
-"""Pod → its owner's kind and name, and what its Resource says of that."""
 STATIC_KINDS = {"hash-uid": None, "own-uid": "c0ffee00-0000-4000-8000-000000000001"}
 
 
