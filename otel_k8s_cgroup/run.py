@@ -15,7 +15,16 @@ from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS
 from otel_k8s_cgroup.scrape import NO_LIBRARY, Latest, Pods, is_library_there
-from otel_k8s_cgroup.sources import LISTED_BY, boot_unix_ns, device_name, metrics_of, open_cgroups, parts_of, watch_pods
+from otel_k8s_cgroup.sources import (
+    LISTED_BY,
+    boot_unix_ns,
+    device_name,
+    metrics_of,
+    open_cgroups,
+    parts_of,
+    seldom_of,
+    watch_pods,
+)
 from otel_k8s_cgroup.telemetry import OwnMetric, Telemetry
 
 if TYPE_CHECKING:
@@ -151,6 +160,7 @@ def run(
             endpoint=settings.otlp.endpoint,
             prefix=settings.metric_prefix,
             suffix=settings.metric_suffix,
+            seldom=seldom_of(metrics, parts_of(metrics, dict(settings.intervals), settings.poll_interval)),
             own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
             state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
         )

@@ -124,6 +124,13 @@ def parts_of(metrics: Iterable[Metric], intervals: Mapping[str, timedelta], poll
     return sorted(parts, key=lambda part: not any(figure.name.startswith("cpu_usage") for figure in part[0]))
 
 
+def seldom_of(metrics: Iterable[Metric], parts: Iterable[Part]) -> frozenset[str]:
+    """The figures, of which metrics are made, that are not read at each reading."""
+    seldom = {figure.name for figures, every in parts if every > 1 for figure in figures}
+    named = {point.figure for metric in metrics for point in metric.points}
+    return frozenset(name for name in named if not seldom.isdisjoint(each.name for each in figures_named([name])))
+
+
 def metrics_of(settings: RunSettings) -> tuple[Metric, ...]:
     """What is sent."""
     return select(

@@ -96,9 +96,12 @@ ticks = st.lists(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-@given(ticks=ticks)
-@example(ticks=[({"253:1": 7}, {*DEVICES}, True, True)])
-def test_the_sum_of_deltas_is_what_each_device_did(tmp_path_factory: pytest.TempPathFactory, ticks: object) -> None:
+@given(used=st.sampled_from(({}, {"8:0": 500})), ticks=ticks)
+@example(used={"8:0": 500}, ticks=[({"253:1": 7}, {*DEVICES}, True, True)])
+@example(used={}, ticks=[({"253:1": 7}, {*DEVICES}, True, True)])
+def test_the_sum_of_deltas_is_what_each_device_did(
+    tmp_path_factory: pytest.TempPathFactory, used: dict[str, int], ticks: object
+) -> None:
     """Whenever it is listed, however often what is known of it cannot be sent, and if it is first used while no
     exporter runs; the first reading is a baseline.
     """
@@ -114,8 +117,7 @@ def test_the_sum_of_deltas_is_what_each_device_did(tmp_path_factory: pytest.Temp
         return Process(tree.root, receiver, directory / "state.json", lambda: now_ns)
 
     process = start()
-    total = {"8:0": 500}
-    baseline = dict(total)
+    total = dict(used)
     nothing: dict[str, int] = {}
     for done, listed, is_up, is_anew in (
         (nothing, {"8:0"}, True, False),
@@ -141,5 +143,5 @@ def test_the_sum_of_deltas_is_what_each_device_did(tmp_path_factory: pytest.Temp
             device = point.attributes["device"]
             sums[device] = sums.get(device, 0) + point.value
     assert {device: sums.get(device, 0) for device in total} == {
-        device: count - baseline.get(device, 0) for device, count in total.items()
+        device: count - used.get(device, 0) for device, count in total.items()
     }

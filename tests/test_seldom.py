@@ -12,16 +12,17 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from otel_k8s_cgroup.agent import Agent
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.errors import ExportRetryable
-from otel_k8s_cgroup.export import Exporter
+from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.model import Container, Details, LeftOut, Pod
 from otel_k8s_cgroup.schemas import select
 from otel_k8s_cgroup.scrape import Latest
-from otel_k8s_cgroup.sources import parts_of
+from otel_k8s_cgroup.sources import parts_of, seldom_of
 from tests.fakes.cgroup_tree import CgroupTree, Figures
 from tests.otlp import points
+from tests.programs import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,7 @@ class Node:
         schemas: tuple[Schema, ...] = ("alumet",),
         queue_bytes: int = 1 << 20,
         intervals: dict[str, timedelta] | None = None,
+        state: Path | None = None,
     ) -> None:
         self.tree = CgroupTree(root)
         self.now_ns = SECOND
@@ -69,27 +71,50 @@ class Node:
         self.left_out = LeftOut()
         self.receiver = Receiver()
         metrics = select(schemas, groups)
-        instruments = Instruments(metrics)
         parts = parts_of(metrics, intervals or {}, timedelta(seconds=1))
         self.latest = Latest(metrics, parts, most_ns=30 * SECOND, clock=lambda: self.now_ns)
-        self.exporter = Exporter(self.receiver, instruments.know, queue_bytes=queue_bytes)
-        self.agent = Agent(
-            cgroups=NodeCgroups(
+        self._saver: StateSaver | None = None
+
+        def start() -> tuple[Exporter, Agent]:
+            """The exporter's process; it may be started anew."""
+            if state is not None:
+                file = StateFile(str(state), mono_clock=lambda: self.now_ns)
+                self._saver = StateSaver(file, load_seconds=PATIENCE_SECONDS, save_seconds=PATIENCE_SECONDS)
+            instruments = Instruments(metrics)
+            exporter = Exporter(
+                self.receiver,
+                instruments.know,
+                queue_bytes=queue_bytes,
+                seldom=seldom_of(metrics, parts),
+                state=self._saver,
+            )
+            cgroups = NodeCgroups(
                 str(self.tree.root),
                 open_files=OpenFiles(100),
                 clock=lambda: self.now_ns,
                 parts=parts,
                 containers=True,
-            ),
-            pods=lambda: self.listed,
-            left_out=lambda: self.left_out,
-            exporter=self.exporter,
-            instruments=instruments,
-            describe=Describe("node"),
-            latest=self.latest,
-            mono_clock=lambda: self.now_ns,
-            wall_clock=lambda: self.now_ns + 10**18,
-        )
+            )
+            agent = Agent(
+                cgroups=cgroups,
+                pods=lambda: self.listed,
+                left_out=lambda: self.left_out,
+                exporter=exporter,
+                instruments=instruments,
+                describe=Describe("node"),
+                latest=self.latest,
+                mono_clock=lambda: self.now_ns,
+                wall_clock=lambda: self.now_ns + 10**18,
+            )
+            return exporter, agent
+
+        self._start = start
+        self.exporter, self.agent = start()
+
+    def restart(self) -> None:
+        assert self._saver is not None
+        self._saver.close()
+        self.exporter, self.agent = self._start()
 
     def use(self, usec: int, *, uid: str = UID, device: str = "8:0") -> None:
         """A pod has used so much in all, and its one container as well; as many bytes are read."""
@@ -204,3 +229,27 @@ def test_what_is_read_more_rarely_is_not_lost_with_a_full_queue(tmp_path: Path, 
     node.tick()
     assert total(node.sent("cpu_time_delta")) == 1_000_000 * (ticks - 1)
     assert total(node.sent("cgroup_io_rbytes")) == last_io
+
+
+@pytest.mark.parametrize("used_before", [0, 500])
+@pytest.mark.parametrize("ticks", [5, 6, 7])
+def test_what_is_read_more_rarely_is_not_lost_with_a_restart(tmp_path: Path, ticks: int, used_before: int) -> None:
+    """A pod ends in an outage, in which the exporter is restarted: also if it first used its device in that outage."""
+    node = Node(tmp_path / "cgroup", "cpu", "io", intervals={"io": timedelta(seconds=3)}, state=tmp_path / "state.json")
+    node.listed = (POD,)
+    node.use(used_before)
+    node.tick()
+    node.receiver.is_up = False
+    last_io = used_before
+    for number in range(1, ticks):
+        node.use(1000 * number)
+        node.tick()
+        last_io = 1000 * number if number % 3 == 0 else last_io
+    node.tree.remove(UID)
+    node.tick()
+    node.restart()
+    node.receiver.is_up = True
+    node.tick()
+    node.tick()
+    assert total(node.sent("cpu_time_delta")) == 1_000 * (1000 * (ticks - 1) - used_before)
+    assert total(node.sent("cgroup_io_rbytes")) == last_io - used_before

@@ -236,7 +236,7 @@ class Delivery:
                 )
             if shape is None or shape.layout is not readings.layout or not shape.fits(row):
                 shape = series.shape = readings.layout.shape(row)
-            each, after = step(after, series.first, shape, (mono_ns, unix_ns), row)
+            each, after = step(after, series.devices, shape, (mono_ns, unix_ns), row)
             steps.append(each)
             points += each.shape.count
         group.chunk, group.after, group.points = self._encoder(series).encode(steps), after, points

@@ -17,9 +17,9 @@ from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
 from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 
-    from otel_k8s_cgroup.export.layout import Names
+    from otel_k8s_cgroup.export.ledger import Bases
     from otel_k8s_cgroup.export.saver import StateSaver
     from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Column, Row, Rows
@@ -52,6 +52,7 @@ class Exporter:
         queue_bytes: what may wait.
         endpoint: the receiver's, for the log.
         prefix: of each metric's exported name, as ``suffix``.
+        seldom: figures that are not read at each tick.
         own_metrics: see ``Delivery``, as ``jitter`` and ``mono_clock``.
         state: remembers over a restart what was delivered; None: every start is a new one.
     """
@@ -65,6 +66,7 @@ class Exporter:
         endpoint: str = "the OTLP receiver",
         prefix: str = "",
         suffix: str = "",
+        seldom: Container[str] = (),
         own_metrics: Callable[[], bytes] | None = None,
         state: StateSaver | None = None,
         jitter: Callable[[], float] = about_one,
@@ -76,7 +78,8 @@ class Exporter:
         self._endpoint = endpoint
         self._succeeded = False
         self._queue = ReadingQueue(queue_bytes, self._on_drop)
-        self._layout = Layout(know(()))
+        self._seldom = seldom
+        self._layout = Layout(know(()), seldom)
         self._prefix = prefix
         self._suffix = suffix
         self.delivery = Delivery(
@@ -101,7 +104,7 @@ class Exporter:
         """Of what the saver's thread reads: the series, and what is left of the last process."""
         remembered = state.load(self._to_remember) if state else None
         if remembered is not None:
-            self._layout = Layout(know(remembered.names.values))
+            self._layout = Layout(know(remembered.names.values), seldom)
         self._restart = Restart(remembered, self._layout)
         self._saved_settled = -1 if remembered is None else 0
         self._wake = threading.Event()
@@ -158,7 +161,7 @@ class Exporter:
             wall_offset_ns: the wall clock less the monotonic one.
         """
         if collected.columns is not self._layout.columns:
-            self._layout = Layout(collected.columns)
+            self._layout = Layout(collected.columns, self._seldom)
         layout, known, total_of = self._layout, self._series, self._layout.total
         of_tick: list[Series] = []
         monos_ns: list[int] = []
@@ -173,6 +176,8 @@ class Exporter:
             series.read = mono_ns, mono_ns + wall_offset_ns
             if (total := total_of(row)) is not None:
                 series.total = total
+            if layout.seldom:
+                series.seldom |= _there(layout.seldom, layout.pick_seldom(row))
             of_tick.append(series)
             monos_ns.append(mono_ns)
         if of_tick == self._of_tick:
@@ -264,15 +269,17 @@ class Exporter:
     def _begin(self, entity: Entity, reading: Reading, wall_offset_ns: int, before: Series | None) -> Series:
         key, path, origin = reading.key, reading.path, reading.origin
         not_before = (before.read[0], max(0, before.read[1])) if before else (0, 0)
+        layout = self._layout
         with self._lock:
             bases = self._restart.bases(key, path, origin, wall_offset_ns, not_before)
             is_anew = before is not None or self._restart.is_another(key, path, origin)
-            first = self._restart.first(key, path, origin)
+            devices = self._restart.devices(key, path, origin)
             self._restart.begun(key, origin)
             if before is not None:
                 self._ended.append(before)
             series = self._series[key] = Series(entity, path, origin, bases)
-            series.first = first
+            series.devices = devices
+            series.by_device = layout.by_device(devices)
             series.start_unix_ns = bases.unix_ns if is_anew else 0
         return series
 
@@ -293,7 +300,7 @@ class Exporter:
                 *self._ended,
                 *(series for key, series in self._series.items() if self._outage or key not in seen.cgroups),
             ]
-            waiting = [*self._restart.waiting, *_waiting(held)]
+            waiting = [*self._restart.waiting, *_waiting(held, self._layout)]
             for key, (path, origin) in seen.cgroups.items():
                 series = self._series.get(key)
                 if origin is None:
@@ -302,13 +309,14 @@ class Exporter:
                     cgroups[key] = _remnant(series)
                 else:
                     bases = self._restart.bases(key, path, origin, seen.wall_offset_ns, (0, 0))
-                    cgroups[key] = Remnant(path, origin.inode or 0, bases)
+                    by_device = self._layout.by_device(self._restart.devices(key, path, origin))
+                    cgroups[key] = Remnant(path, origin.inode or 0, bases, by_device=by_device)
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, seen.mono_ns + seen.wall_offset_ns)
         look = seen.look
-        names = self._layout.names
+        padded = tuple(waits._replace(values=_padded(waits.values, self._layout)) for waits in waiting)
         return Remembered(
-            seen.mono_ns, unix_ns, cgroups, look.root, look.unlisted, tuple(_padded(waiting, names)), look.kinds, names
+            seen.mono_ns, unix_ns, cgroups, look.root, look.unlisted, padded, look.kinds, self._layout.names
         )
 
     def _on_drop(self, series: Series, row: Row, full: bool) -> None:
@@ -328,8 +336,13 @@ class Exporter:
             )
 
 
-def _waiting(held: Iterable[Series]) -> Iterator[Waiting]:
-    """Of each series the newest reading, if it waits."""
+def _there(places: Iterable[int], values: Iterable[int | float | None]) -> dict[int, int | float]:
+    """place → value, of those that are there."""
+    return {place: value for place, value in zip(places, values, strict=True) if value is not None}
+
+
+def _waiting(held: Iterable[Series], layout: Layout) -> Iterator[Waiting]:
+    """Of each series the newest reading, if it waits, with the counters that were not due at it."""
     by_tick: dict[int, tuple[Readings, list[Series]]] = {}
     for series in held:
         if (newest := series.newest) is not None:
@@ -341,19 +354,30 @@ def _waiting(held: Iterable[Series]) -> Iterator[Waiting]:
             # twice.
             part = parts[id(series)]
             entity = series.entity
-            yield Waiting(
-                entity.key, entity.kind, entity.describe(), _remnant(series), part.mono_ns, part.unix_ns, part.row
-            )
+            remnant, row = _remnant(series), _padded(part.row, layout)
+            if series.seldom:
+                row = _with_seldom(row, series.seldom, remnant.bases, layout)
+            yield Waiting(entity.key, entity.kind, entity.describe(), remnant, part.mono_ns, part.unix_ns, row)
 
 
-def _padded(waiting: Iterable[Waiting], names: Names) -> Iterator[Waiting]:
-    """Readings that were taken before the last columns were found."""
-    for waits in waiting:
-        yield waits._replace(values=waits.values + (None,) * (len(names.values) - len(waits.values)))
+def _padded(row: Row, layout: Layout) -> Row:
+    """A row that may have been read before the last columns were found."""
+    return row + (None,) * (layout.width - len(row))
+
+
+def _with_seldom(row: Row, seldom: Mapping[int, int | float], bases: Bases, layout: Layout) -> Row:
+    """A row with what was read before it and not delivered."""
+    delivered = {layout.counters[number]: value for number, value in zip(bases.numbers, bases.values, strict=True)}
+    filled = list(row)
+    for place in layout.seldom:
+        value = seldom.get(place)
+        if filled[place] is None and value is not None and value != delivered.get(place):
+            filled[place] = value
+    return tuple(filled)
 
 
 def _remnant(series: Series) -> Remnant:
-    return Remnant(series.path, series.origin.inode or 0, series.delivered, series.entity.pod)
+    return Remnant(series.path, series.origin.inode or 0, series.delivered, series.entity.pod, series.by_device)
 
 
 class _SavingTransport:

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from otel_k8s_cgroup.metrics import Column, Row
 
@@ -25,19 +25,24 @@ class Layout:
 
     Args:
         columns: as ``instruments`` has them.
+        seldom: figures that are not read at each tick.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], seldom: Container[str] = ()) -> None:
         self.columns = columns
         self.width = len(columns)
         self.counters = tuple(number for number, column in enumerate(columns) if column.metric.has_deltas)
         """The columns of which deltas are sent."""
+        self.seldom = tuple(place for place in self.counters if columns[place].point.figure in seldom)
+        """Those of them that most rows do not have."""
+        self.pick_seldom = picker(self.seldom)
         self.first = next((place for place in self.counters if columns[place].point.figure == "cpu_usage_ns"), None)
         """The CPU time that the statistics count; None where it is not sent as deltas."""
         self.names = Names(
             tuple(columns[number].label for number in self.counters),
             tuple(column.label for column in columns),
         )
+        self._members = frozenset((column.point.figure, column.member) for column in columns)
         self._shapes: dict[tuple[bool, ...], Shape] = {}
 
     def shape(self, row: Sequence[object]) -> Shape:
@@ -47,6 +52,14 @@ class Layout:
         if shape is None:
             shape = self._shapes[present] = Shape(self, present)
         return shape
+
+    def by_device(self, devices: Mapping[str, Collection[str]]) -> frozenset[str]:
+        """The figures by device of which each of ``devices`` (by figure) has a column."""
+        return frozenset(
+            figure
+            for figure, members in devices.items()
+            if all((figure, member) in self._members for member in members)
+        )
 
     def total(self, row: Row) -> int | None:
         """The CPU time; None where the row does not have it."""

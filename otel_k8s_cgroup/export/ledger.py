@@ -13,10 +13,10 @@ from __future__ import annotations
 from itertools import repeat
 from operator import gt, sub
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from otel_k8s_cgroup.export.layout import Layout, Shape
     from otel_k8s_cgroup.metrics import Column, Row
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # What a busy machine may put between the reading of the one clock and of the other.
 _CLOCKS_APART_NS = 100_000_000
+
+Devices: TypeAlias = "Mapping[str, Collection[str]]"
+"""By figure, the devices that a cgroup had used at its first reading; without figures that could not be read then."""
 
 _NOT_APART: Mapping[int, tuple[int, int]] = MappingProxyType({})
 
@@ -105,9 +108,14 @@ def _at_origin(column: Column, origin: Origin) -> int | None:
         return 0
     value = getattr(origin.stats, column.point.figure, None)
     if column.member is not None and value is not None:
-        # The kernel lists a device once the cgroup has used it.
         value = value.get(column.member, 0)
     return value if isinstance(value, int) else None
+
+
+def devices_of(origin: Origin) -> Devices:
+    """Of a cgroup's first reading."""
+    stats = origin.stats
+    return {figure: value for figure, value in zip(stats._fields, stats, strict=True) if isinstance(value, dict)}
 
 
 def from_zero(layout: Layout, mono_ns: int, unix_ns: int) -> Bases:
@@ -116,12 +124,12 @@ def from_zero(layout: Layout, mono_ns: int, unix_ns: int) -> Bases:
     return Bases(mono_ns, unix_ns, tuple(range(number)), (0,) * number, {})
 
 
-def step(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
+def step(bases: Bases, devices: Devices, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
     """What a reading sends after ``bases``, and what is delivered once it has arrived.
 
     Args:
         bases: what was delivered before.
-        origin: of the cgroup.
+        devices: of the cgroup, at its first reading.
         shape: of ``row``.
         times_ns: when it was read: on the monotonic clock, and since 1970.
         row: its values; counters are cumulative.
@@ -136,7 +144,7 @@ def step(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], 
             began = _start_unix_ns(began_ns, began_unix_ns, mono_ns, unix_ns)
             sent = (unix_ns, *row, *deltas, *(began,) * len(deltas))
             return Step(shape, sent), Bases._make((mono_ns, unix_ns, numbers, values, apart))
-    return _step_each(bases, origin, shape, times_ns, row)
+    return _step_each(bases, devices, shape, times_ns, row)
 
 
 class Steps(NamedTuple):
@@ -180,7 +188,7 @@ def step_all(
     return Steps(values, [*map(tuple.__new__, repeat(Bases), after)])
 
 
-def _step_each(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
+def _step_each(bases: Bases, devices: Devices, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
     mono_ns, unix_ns = times_ns
     deltas: list[int] = []
     starts: list[int] = []
@@ -189,8 +197,8 @@ def _step_each(bases: Bases, origin: Origin, shape: Shape, times_ns: tuple[int, 
     for number, place in enumerate(shape.layout.counters):
         value, base = row[place], bases.base(number)
         column = shape.layout.columns[place]
-        if base is None and column.member is not None and _at_origin(column, origin) == 0:
-            # It has come since the last reading, in which it was 0.
+        if base is None and column.member not in devices.get(column.point.figure, (column.member,)):
+            # The kernel lists a device once the cgroup has used it: at the last reading it was 0.
             base = Base(bases.mono_ns, bases.unix_ns, 0)
         sent[place] = None
         # Not read this time: the next delta begins where this one would have. A first value, one that went down, or a

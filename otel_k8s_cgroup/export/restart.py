@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.export.ledger import Bases, from_zero, start
+from otel_k8s_cgroup.export.ledger import Bases, devices_of, from_zero, start
 from otel_k8s_cgroup.export.series import Readings, Series
 from otel_k8s_cgroup.model import Entity, Origin, kind_of
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_k8s_cgroup.export.layout import Layout
+    from otel_k8s_cgroup.export.ledger import Devices
     from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
     from otel_k8s_cgroup.metrics import Row
     from otel_k8s_cgroup.model import Look, Pod
@@ -101,28 +102,30 @@ class Restart:
         remnant = self._remembered and self._remembered.cgroups.get(key)
         return bool(remnant and not origin.born and remnant.is_another(path, origin.inode or 0))
 
-    def first(self, key: str, path: str, origin: Origin) -> Origin:
-        """As ``origin``, but where it goes on from what is remembered: a device that was not there then, beside others
-        that were, was first used since, and had counted nothing before.
+    def devices(self, key: str, path: str, origin: Origin) -> Devices:
+        """What a cgroup had used where its counters begin: of one that is remembered, a device that it had not used
+        then has counted nothing before.
         """
         remnant = self._remembered and self._remembered.cgroups.get(key)
         if not remnant or origin.born or remnant.path != path or remnant.is_another(path, origin.inode or 0):
-            return origin
-        counters = [self._layout.columns[place] for place in self._layout.counters]
-        listed = {
-            column.point.figure
-            for number, column in enumerate(counters)
-            if column.member is not None and remnant.bases.base(number) is not None
-        }
-        no_device: dict[str, int] = {}
-        stats = origin.stats._replace(**dict.fromkeys(listed, no_device))
-        return replace(origin, stats=stats)
+            return devices_of(origin)
+        return {**devices_of(origin), **self._remembered_devices(remnant)}
 
     def begun(self, key: str, origin: Origin) -> None:
         """From here on this process's own series knows better."""
         if self._remembered and not origin.born:
             self._remembered.cgroups[key] = None
             self._held = [waiting for waiting in self._held if waiting.key != key]
+
+    def _remembered_devices(self, remnant: Remnant) -> Devices:
+        """Those whose counters go on have their bases; of others nothing had been used."""
+        counters = [self._layout.columns[place] for place in self._layout.counters]
+        going_on = {
+            column.point.figure
+            for number, column in enumerate(counters)
+            if column.member is not None and remnant.bases.base(number) is not None
+        }
+        return dict.fromkeys(remnant.by_device | going_on, ())
 
     def _is_there(self, waiting: Waiting, cgroups: Mapping[str, tuple[str, Origin | None]]) -> bool:
         """Whether it is the cgroup that a series will begin from; one of another root is not."""
@@ -135,6 +138,7 @@ class Restart:
         key, kind, description, remnant, mono_ns, unix_ns, values = waiting
         entity = Entity(key, kind, lambda: description, remnant.pod)
         series = Series(entity, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
+        series.devices = self._remembered_devices(remnant)
         series.total = self._layout.total(values)
         return Readings(self._layout, [series], [mono_ns], unix_ns - mono_ns, [values])
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from otel_k8s_cgroup.export.encode import Encoder
     from otel_k8s_cgroup.export.layout import Layout, Shape
-    from otel_k8s_cgroup.export.ledger import Bases
+    from otel_k8s_cgroup.export.ledger import Bases, Devices
     from otel_k8s_cgroup.metrics import Row
     from otel_k8s_cgroup.model import Entity, Origin
 
@@ -34,16 +34,18 @@ class Series:
     """
 
     __slots__ = (
+        "by_device",
         "carried",
         "delivered",
+        "devices",
         "dropped",
         "encoder",
         "entity",
-        "first",
         "newest",
         "origin",
         "path",
         "read",
+        "seldom",
         "shape",
         "start_unix_ns",
         "total",
@@ -54,13 +56,17 @@ class Series:
         self.entity = entity
         self.path = path
         self.origin = origin
-        self.first = origin
-        """Of it, with the first reading as the counters of devices begin from it."""
+        self.devices: Devices = {}
+        """What its cgroup had used at its first reading, or when this process took over from the one before."""
+        self.by_device: frozenset[str] = frozenset()
+        """As ``Remnant.by_device``."""
         self.delivered = delivered
         self.total = delivered.first
         """The first counter as it was read last, whatever became of the reading."""
         self.carried: dict[int, int | float] = {}
         """Counters of readings that were dropped, by their columns: for a later one in which they were not due."""
+        self.seldom: dict[int, int | float] = {}
+        """Counters that are not read at each tick, by their columns, as they were read last."""
         self.dropped: int | None = None
         """The first counter of the last reading that was dropped, until a later one is delivered."""
         self.read = origin.mono_ns, 0

@@ -38,6 +38,8 @@ STALE_HEAD = HEAD + str(_STALE).encode()
 # 10,000 pods of three counters have 2 MB, and as many that wait 6 MB.
 MAX_BYTES = 32 << 20
 MAX_WAITING = 20_000
+# Of a number that JSON's readers and msgspec agree on.
+_BITS = 63
 
 
 class Remnant(NamedTuple):
@@ -49,6 +51,8 @@ class Remnant(NamedTuple):
     bases: Bases
     pod: Pod | None = None
     """Which it was named after; None where it was not measured, or is no pod's."""
+    by_device: frozenset[str] = frozenset()
+    """Figures by device that it has, be it with no device yet."""
 
     def is_another(self, path: str, inode: int) -> bool:
         """Whether what is at ``path`` now was made anew since."""
@@ -126,6 +130,8 @@ class _Remnant(msgspec.Struct):
     bases: list[_Base | None]
     """One a counter."""
     pod: _Pod | None = None
+    by_device: _Number = 0
+    """Bit n: it has the file's n-th figure by device."""
 
 
 class _Waiting(msgspec.Struct):
@@ -166,6 +172,8 @@ class _File3(msgspec.Struct):
     cgroups: dict[str, _Remnant | None]
     values: list[str]
     waiting: list[_Waiting]
+    by_device: list[str] = msgspec.field(default_factory=list)
+    """Figures by device; at most 63, the bits of a number."""
 
 
 def is_ours(content: bytes) -> bool:
@@ -177,10 +185,19 @@ def encode_state(remembered: Remembered, *, boot_id: str) -> bytes:
     """The file's content."""
     names = remembered.names
     counters = len(names.counters)
+    remnants = [*filter(None, remembered.cgroups.values()), *(of.remnant for of in remembered.waiting)]
+    by_device = sorted(frozenset().union(*{of.by_device for of in remnants}))[:_BITS]
+    masks: dict[frozenset[str], int] = {}
+
+    def mask(of: frozenset[str]) -> int:
+        if of not in masks:
+            masks[of] = sum(1 << number for number, figure in enumerate(by_device) if figure in of)
+        return masks[of]
 
     def remnant(of: Remnant) -> _Remnant:
         pod = None if of.pod is None else _Pod(*(getattr(of.pod, field) for field in _Pod.__struct_fields__))
-        return _Remnant(of.path, of.inode, [base and _Base(*base) for base in of.bases.each(counters)], pod)
+        bases = [base and _Base(*base) for base in of.bases.each(counters)]
+        return _Remnant(of.path, of.inode, bases, pod, mask(of.by_device))
 
     file = _File3(
         boot_id,
@@ -205,6 +222,7 @@ def encode_state(remembered: Remembered, *, boot_id: str) -> bytes:
             )
             for of in remembered.waiting[-MAX_WAITING:]
         ],
+        by_device,
     )
     # Not msgspec's bytes: a path may have half of a surrogate pair, which is no UTF-8.
     content = {"format": FORMAT, "version": VERSION} | msgspec.to_builtins(file)
@@ -234,10 +252,18 @@ def parse_state(content: bytes, *, boot_id: str, now_ns: int) -> Remembered:
     if file.mono_ns > now_ns:
         raise ValueError("it is of a time that has not come yet")
 
+    figures = [] if isinstance(file, _File2) else file.by_device[:_BITS]
+    sets: dict[int, frozenset[str]] = {}
+
+    def by_device(mask: int) -> frozenset[str]:
+        if mask not in sets:
+            sets[mask] = frozenset(figure for number, figure in enumerate(figures) if mask >> number & 1)
+        return sets[mask]
+
     def remnant(of: _Remnant) -> Remnant:
         each = [_base(base, now_ns) for base in of.bases[: len(file.counters)]]
         pod = None if of.pod is None else Pod(*msgspec.structs.astuple(of.pod))
-        return Remnant(of.path, of.inode, Bases.of(each), pod)
+        return Remnant(of.path, of.inode, Bases.of(each), pod, by_device(of.by_device))
 
     if isinstance(file, _File2):
         cgroups = {key: None if of is None else remnant(of) for key, of in file.pods.items()}
