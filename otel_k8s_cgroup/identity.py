@@ -133,7 +133,8 @@ def _said(
         "cpu_request_allocated_cores": _cores(allocated.cpu_request_nanocores),
         "memory_request_allocated_bytes": allocated.memory_request_bytes,
     }
-    return {API_PREFIX + name: value for name, value in found.items() if value is not None}
+    # A pod's author writes them, and what a pod's containers add up to may be more than a point can have.
+    return {API_PREFIX + name: min(value, INT64_MAX) for name, value in found.items() if value is not None}
 
 
 def _cores(nanocores: int | None) -> float | None:
