@@ -294,10 +294,10 @@ _WORKLOADS = {
     ("batch", "CronJob"): "k8s.cronjob",
     ("batch", "Job"): "k8s.job",
 }
-# A CronJob names its Jobs by the minute, since 1970, for which they are scheduled; a number this large is later than
-# 2017, and no date as people write it (20260131).
+# A CronJob names its Jobs by the minute, since 1970, for which they are scheduled: these are of 2017 to 2034, and few
+# dates as people write them (no 20260131, but a 31012026).
 # https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/cronjob/utils.go
-_OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9][0-9]{6}|[3-9][0-9]{7})")
+_OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9]|3[0-3])[0-9]{6}")
 
 
 def workload_attributes(owner: Owner, template_hash: str | None, rollout_hash: str | None) -> dict[str, str]:
@@ -330,8 +330,11 @@ def _without_hash(name: str, template_hash: str | None) -> str | None:
     return name.removesuffix(f"-{template_hash}") if template_hash and name.endswith(f"-{template_hash}") else None
 
 
-# A pod's author must not say by an annotation which pod it is, where it runs, or who measured it.
-_NOT_BY_ANNOTATION = re.compile(r"(k8s|container|cgroup|otel_k8s_cgroup|process|telemetry)(\..*)?")
+# A pod's author must not say by an annotation which pod it is, where it runs, or who measured it; nor by a name that
+# becomes the same label in Prometheus. service.instance.id tells instances apart, so it cannot be of a pod template.
+_NOT_BY_ANNOTATION = re.compile(
+    r"(k8s|container|cgroup|otel[._-]k8s[._-]cgroup|process|telemetry)([._-].*)?|service[._-]instance[._-]id", re.I
+)
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 
 
