@@ -69,8 +69,8 @@ class Describe:
             points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
             return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
-        said = _started(start_unix_ns) | _said({}, pod.details.desired, pod.details.actual)
-        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, said)
+        reported = _started(start_unix_ns) | _reported({}, pod.details.desired, pod.details.actual)
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, reported)
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
         """``path`` is of its own cgroup."""
@@ -84,8 +84,8 @@ class Describe:
             return Description(resource, points, start_unix_ns or 0)
 
         key = container_key(pod.cgroup_uid, container.id or "")
-        said = _started(start_unix_ns) | said_of_container(container)
-        return Entity(key, EntityKind.CONTAINER, describe, said=said)
+        reported = _started(start_unix_ns) | reported_of_container(container)
+        return Entity(key, EntityKind.CONTAINER, describe, reported=reported)
 
     def level(self, kind: EntityKind, path: str, qos_class: str | None) -> Entity:
         """Of the node: all of its pods, or those of a QoS class."""
@@ -96,23 +96,23 @@ class Describe:
             points["cadvisor"] = cadvisor_points(self.node, path)
             return Description(node_resource(self.node, path, qos_class, self.shared), points, self.boot_unix_ns)
 
-        said = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
-        return Entity(path, kind, describe, said=said)
+        reported = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
+        return Entity(path, kind, describe, reported=reported)
 
     def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
         return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}
 
 
-def said_of_container(container: Container) -> dict[str, int | float]:
-    """What the API says of a container in numbers."""
+def reported_of_container(container: Container) -> dict[str, int | float]:
+    """What the API reports of a container in numbers."""
     of_container = {
         "restart_count": container.restart_count,
         "ready": None if container.ready is None else int(container.ready),
     }
-    return _said(of_container, container.desired, container.actual, container.allocated)
+    return _reported(of_container, container.desired, container.actual, container.allocated)
 
 
-def _said(
+def _reported(
     more: Mapping[str, int | None],
     desired: Resources,
     actual: Resources | None = None,
@@ -301,7 +301,7 @@ _OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9]|3[0-3])[0-9]{6}")
 
 
 def workload_attributes(owner: Owner, template_hash: str | None, rollout_hash: str | None) -> dict[str, str]:
-    """What a pod's owner tells of its workload, by names alone: nobody but the pod's object is asked.
+    """What a pod's owner reference shows of its workload, by names alone: nobody but the pod's object is asked.
 
     Args:
         owner: the pod's controller.

@@ -73,7 +73,7 @@ class Event(NamedTuple):
 
 
 class ListedPod(NamedTuple):
-    """A pod as one object tells it. That its ``cgroup_uid`` is not its own uid is what the object claims."""
+    """A pod as one object describes it. That its ``cgroup_uid`` is not its own uid is what the object claims."""
 
     pod: Pod
     created: str = ""

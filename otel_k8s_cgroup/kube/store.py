@@ -59,7 +59,7 @@ class PodStore:
         """cgroup uid → namespace and name of the claimant that was believed."""
         self._refused: set[str] = set()
         """The uids of pods whose claim was refused."""
-        self._said: set[str] = set()
+        self._logged_causes: set[str] = set()
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -126,8 +126,8 @@ class PodStore:
         """Counts an object that was passed over, and says why, once a cause."""
         self.skipped_objects += 1
         cause = str(error)
-        if cause not in self._said and len(self._said) < _MAX_CAUSES_SAID:
-            self._said.add(cause)
+        if cause not in self._logged_causes and len(self._logged_causes) < _MAX_CAUSES_SAID:
+            self._logged_causes.add(cause)
             log.warning("skipped: %s", cause)
 
     def _parse(self, obj: PodObject | bytes) -> ListedPod | None:
