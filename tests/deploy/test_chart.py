@@ -41,15 +41,15 @@ def refusal(*arguments: str, kube_version: str = "1.37.0") -> str:
     return str(error.value.stderr)
 
 
-def read(objects: list[Object], directory: Path) -> Settings:
-    """The settings that the program has in the pod."""
+def read(objects: list[Object], directory: Path, host_ip: str = "10.0.0.7") -> Settings:
+    """The settings that the program has in the pod, on a node with the address ``host_ip``."""
     inside = container(objects)
     secrets = {"otlp-credentials": {"otlp-headers": "authorization=Basic%20eA"}, **inside.secrets}
     inside = Container(inside.pod, inside.spec, inside.config, secrets)
     service_account = directory / "account"
     service_account.mkdir(parents=True)
     (service_account / "ca.crt").write_text("PEM")
-    environ = inside.environ(NODE, inside.lay_out(directory / "node"))
+    environ = inside.environ(NODE, inside.lay_out(directory / "node"), host_ip)
     return settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
 
 
@@ -351,6 +351,13 @@ def test_a_number_stays_one(number: int, tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(f"config: {{queue_bytes: {number}}}\n")
     assert read(rendered("-f", str(values)), tmp_path / "read").queue_bytes == number
+
+
+@needs_helm
+def test_a_kubelet_is_asked_where_nodes_have_ipv6_alone(tmp_path: Path) -> None:
+    """At the node's address, whose certificate is for the node's name."""
+    loaded = read(rendered("-f", values_file("kubelet")), tmp_path, host_ip="fd00::1")
+    assert (loaded.kubelet_url, loaded.kubelet_tls_server_name) == ("https://[fd00::1]:10250", NODE)
 
 
 REFUSED = {

@@ -40,7 +40,6 @@
 {{- end -}}
 {{- if eq .Values.podSource "kubelet" -}}
 {{- $_ := set $made "pod_source" "kubelet" -}}
-{{- $_ := set $made "kubelet_url" "https://${HOST_IP}:10250" -}}
 {{- $_ := set $made "kubelet_tls_server_name" "${NODE_NAME}" -}}
 {{- if .Values.kubelet.certificate }}{{ $_ := set $made "kubelet_ca_file" "/host/kubelet.crt" }}{{ end -}}
 {{- end -}}
