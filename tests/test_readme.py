@@ -69,6 +69,11 @@ def test_the_page_of_all_metrics_is_that_of_the_rows() -> None:
     assert PAGE.read_text() == page()
 
 
+def test_what_a_group_costs_is_by_its_files() -> None:
+    """A page size has files of its own in each version of cgroups."""
+    assert "| `hugetlb` | 3 a size | 3 a size | 3 a size |" in page()
+
+
 @pytest.mark.parametrize("command", re.findall(r"^\| `otel-k8s-cgroup (\w+)", README, re.MULTILINE))
 def test_every_command_of_the_readme_is_there(command: str) -> None:
     """The parser takes it."""
