@@ -360,9 +360,43 @@ def test_a_kubelet_is_asked_where_nodes_have_ipv6_alone(tmp_path: Path) -> None:
     assert (loaded.kubelet_url, loaded.kubelet_tls_server_name) == ("https://[fd00::1]:10250", NODE)
 
 
+@needs_helm
+def test_what_is_null_is_not_written(tmp_path: Path) -> None:
+    """As Helm has it for its own values: the default, also of one entry of a table; nothing is in a list for it."""
+    nulls = ("config.poll_interval=null", "config.intervals.memory=null", "config.intervals.io=10s")
+    objects = rendered("-f", values_file("kubelet"), "--set", ",".join([*nulls, "config.kubelet_tls_server_name=null"]))
+    assert "null" not in container(objects).config["otel-k8s-cgroup"]["config.toml"]
+    loaded = read(objects, tmp_path / "some")
+    assert [group for group, _ in loaded.intervals] == ["io"]
+    assert loaded.kubelet_tls_server_name == NODE
+    unchecked = ("--skip-schema-validation", "--set", "config.metrics={cpu,null,io}")
+    assert read(rendered(*unchecked), tmp_path / "list").metrics == ("cpu", "io")
+    assert read(rendered("--set", "config=null"), tmp_path / "none").sources["poll_interval"] == "default"
+
+
+@needs_helm
+def test_a_setting_wins_over_what_the_chart_makes_of_it(tmp_path: Path) -> None:
+    """Also one that is empty."""
+    objects = rendered("-f", values_file("kubelet"), "--set-string", "config.kubelet_tls_server_name=")
+    assert read(objects, tmp_path).kubelet_tls_server_name is None
+
+
+@needs_helm
+def test_pods_that_are_replaced_by_hand_have_no_roll_out() -> None:
+    """The default's part for a roll-out is left out with OnDelete."""
+    strategies = [
+        of_kind("DaemonSet", rendered("--set", f"updateStrategy.type={each}"))["spec"]["updateStrategy"]
+        for each in ("OnDelete", "RollingUpdate", "null")
+    ]
+    rolling = {"rollingUpdate": {"maxUnavailable": "10%"}}
+    assert strategies == [{"type": "OnDelete"}, {"type": "RollingUpdate", **rolling}, rolling]
+
+
 REFUSED = {
     "config.metrics={cpu,network}": "config.metrics has network, but hostPID is false",
     "config.metrics=network": "config.metrics has network, but hostPID is false",
+    "config.metrics={Network}": "config.metrics has network, but hostPID is false",
+    "config.metrics=CPU\\, NetWork": "config.metrics has network, but hostPID is false",
     "hostPID=true": "hostPID is set, but config.metrics has no network",
     "config.k8s_node=x": "config.k8s_node: leave it out: it is the pod's own node",
     "config.cgroup_root=/x": "config.cgroup_root: set cgroupRoot instead",
@@ -392,6 +426,12 @@ REFUSED = {
     "config.scrape=true": "config.scrape: set health.scrape instead",
     "health.scrape=true,health.enabled=false": "health.scrape is set, but health.enabled is false",
     "health.address=localhost": "'/health/address'",
+    "updateStrategy.type=onDelete": "'/updateStrategy/type'",
+    r"podLabels.app\.kubernetes\.io/name=x": "podLabels has app.kubernetes.io/name, which the chart sets itself",
+    r"podLabels.app\.kubernetes\.io/instance=x": "podLabels has app.kubernetes.io/instance, which",
+    r"podLabels.app\.kubernetes\.io/version=x": "podLabels has app.kubernetes.io/version, which the chart sets itself",
+    r"podMonitor.labels.app\.kubernetes\.io/name=x": "podMonitor.labels has app.kubernetes.io/name, which",
+    "podAnnotations.otel-k8s-cgroup/config=x": "podAnnotations has otel-k8s-cgroup/config, which the chart sets itself",
     "serviceAccount.create=false": "serviceAccount.create is false: name the account",
 }
 
@@ -423,14 +463,15 @@ def test_helm_finds_nothing_to_complain_of(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def notes(*arguments: str) -> str:
+    """What Helm prints after an installation."""
+    command = [str(helm.helm()), "install", "metrics", str(helm.CHART), "-n", "ns", "--dry-run=client", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("NOTES:")[2]
+
+
 @needs_helm
 def test_the_notes_say_how_to_see_that_it_works() -> None:
     """With the names of this release; that headers go in plain text is a warning."""
-
-    def notes(*arguments: str) -> str:
-        command = [str(helm.helm()), "install", "metrics", str(helm.CHART), "-n", "ns", "--dry-run=client", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("NOTES:")[2]
-
     text = notes("--set", "otlp.endpoint=http://gateway:4318,image.repository=r.example.com/x")
     assert "to http://gateway:4318" in text
     assert "kubectl -n ns rollout status daemonset/metrics-otel-k8s-cgroup" in text
@@ -442,3 +483,15 @@ def test_the_notes_say_how_to_see_that_it_works() -> None:
     assert "WARNING" not in notes("-f", values_file("pod-monitor-scrape"))
     assert "at /metrics of port 8080.\n" in notes("-f", values_file("scrape-alone"))
     assert "has to be on the nodes" in notes()
+
+
+@needs_helm
+@pytest.mark.parametrize("health", [True, False])
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "OnDelete"])
+def test_the_notes_promise_what_is_so(health: bool, strategy: str) -> None:
+    """A roll-out has a status only where there is one, and a pod that is ready says something only by a probe."""
+    text = notes("--set", f"health.enabled={str(health).lower()},updateStrategy.type={strategy}")
+    assert ("rollout status" in text) is (strategy == "RollingUpdate")
+    assert ("kubectl -n ns get daemonset metrics-otel-k8s-cgroup" in text) is (strategy == "OnDelete")
+    assert ("the receiver takes them" in text) is health
+    assert ("health.enabled is false" in text) is not health
