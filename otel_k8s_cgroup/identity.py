@@ -69,8 +69,8 @@ class Describe:
             points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
             return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
-        said = _started(start_unix_ns) | _said({}, pod.details.desired, pod.details.actual)
-        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, said)
+        reported = _started(start_unix_ns) | _reported({}, pod.details.desired, pod.details.actual)
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, reported)
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
         """``path`` is of its own cgroup."""
@@ -84,8 +84,8 @@ class Describe:
             return Description(resource, points, start_unix_ns or 0)
 
         key = container_key(pod.cgroup_uid, container.id or "")
-        said = _started(start_unix_ns) | said_of_container(container)
-        return Entity(key, EntityKind.CONTAINER, describe, said=said)
+        reported = _started(start_unix_ns) | reported_of_container(container)
+        return Entity(key, EntityKind.CONTAINER, describe, reported=reported)
 
     def level(self, kind: EntityKind, path: str, qos_class: str | None) -> Entity:
         """Of the node: all of its pods, or those of a QoS class."""
@@ -96,23 +96,23 @@ class Describe:
             points["cadvisor"] = cadvisor_points(self.node, path)
             return Description(node_resource(self.node, path, qos_class, self.shared), points, self.boot_unix_ns)
 
-        said = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
-        return Entity(path, kind, describe, said=said)
+        reported = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
+        return Entity(path, kind, describe, reported=reported)
 
     def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
         return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}
 
 
-def said_of_container(container: Container) -> dict[str, int | float]:
-    """What the API says of a container in numbers."""
+def reported_of_container(container: Container) -> dict[str, int | float]:
+    """What the API reports of a container in numbers."""
     of_container = {
         "restart_count": container.restart_count,
         "ready": None if container.ready is None else int(container.ready),
     }
-    return _said(of_container, container.desired, container.actual, container.allocated)
+    return _reported(of_container, container.desired, container.actual, container.allocated)
 
 
-def _said(
+def _reported(
     more: Mapping[str, int | None],
     desired: Resources,
     actual: Resources | None = None,
@@ -133,7 +133,8 @@ def _said(
         "cpu_request_allocated_cores": _cores(allocated.cpu_request_nanocores),
         "memory_request_allocated_bytes": allocated.memory_request_bytes,
     }
-    return {API_PREFIX + name: value for name, value in found.items() if value is not None}
+    # A pod's author writes them, and what a pod's containers add up to may be more than a point can have.
+    return {API_PREFIX + name: min(value, INT64_MAX) for name, value in found.items() if value is not None}
 
 
 def _cores(nanocores: int | None) -> float | None:
@@ -293,14 +294,14 @@ _WORKLOADS = {
     ("batch", "CronJob"): "k8s.cronjob",
     ("batch", "Job"): "k8s.job",
 }
-# A CronJob names its Jobs by the minute, since 1970, for which they are scheduled; a number this large is later than
-# 2017, and no date as people write it (20260131).
+# A CronJob names its Jobs by the minute, since 1970, for which they are scheduled: these are of 2017 to 2034, and few
+# dates as people write them (no 20260131, but a 31012026).
 # https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/cronjob/utils.go
-_OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9][0-9]{6}|[3-9][0-9]{7})")
+_OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9]|3[0-3])[0-9]{6}")
 
 
 def workload_attributes(owner: Owner, template_hash: str | None, rollout_hash: str | None) -> dict[str, str]:
-    """What a pod's owner tells of its workload, by names alone: nobody but the pod's object is asked.
+    """What a pod's owner reference shows of its workload, by names alone: nobody but the pod's object is asked.
 
     Args:
         owner: the pod's controller.
@@ -329,8 +330,11 @@ def _without_hash(name: str, template_hash: str | None) -> str | None:
     return name.removesuffix(f"-{template_hash}") if template_hash and name.endswith(f"-{template_hash}") else None
 
 
-# A pod's author must not say by an annotation which pod it is, where it runs, or who measured it.
-_NOT_BY_ANNOTATION = re.compile(r"(k8s|container|cgroup|otel_k8s_cgroup|process|telemetry)(\..*)?")
+# A pod's author must not say by an annotation which pod it is, where it runs, or who measured it; nor by a name that
+# becomes the same label in Prometheus. service.instance.id tells instances apart, so it cannot be of a pod template.
+_NOT_BY_ANNOTATION = re.compile(
+    r"(k8s|container|cgroup|otel[._-]k8s[._-]cgroup|process|telemetry)([._-].*)?|service[._-]instance[._-]id", re.I
+)
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 
 

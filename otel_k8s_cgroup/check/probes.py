@@ -174,7 +174,7 @@ def api_verified(bench: Bench) -> str:
 
 def api_list(bench: Bench) -> str:
     settings, client = bench.settings, bench.client
-    store = PodStore(settings.k8s_node, by_kubelet=settings.pod_source.method != "api")
+    store = PodStore(settings.k8s_node)
     if settings.pod_source.method == "kubelet":
         path, query, needs = "/pods", {}, KUBELET_PODS
     else:
@@ -242,7 +242,7 @@ def _pods(bench: Bench) -> tuple[Pod, ...]:
     source = bench.settings.pod_source
     if source.method != "file" or source.file is None:
         return bench.pods
-    store = PodStore(bench.settings.k8s_node, by_kubelet=True)
+    store = PodStore(bench.settings.k8s_node)
     try:
         content = Path(source.file).read_bytes()
     except OSError as error:

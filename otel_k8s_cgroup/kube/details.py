@@ -136,8 +136,8 @@ _NOTHING = Wanted()
 
 def qos_class(found: PodObject) -> str:
     """As the API says; where it does not, as it derives it."""
-    said = _word(found.status.qos_class) if found.status else None
-    return said if said in _QOS_CLASSES else qos_class_of(found)
+    reported = _word(found.status.qos_class) if found.status else None
+    return reported if reported in _QOS_CLASSES else qos_class_of(found)
 
 
 def owners(metadata: PodMetadata) -> list[OwnerReference]:
