@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import tomllib
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
 
 from deploy import helm, render
 from otel_k8s_cgroup import settings
+from otel_k8s_cgroup.errors import SettingsError
 from otel_k8s_cgroup.settings.model import rows
-from tests.deploy.files import Container, Object, container, objects_in, of_kind
+from tests.deploy.files import REPOSITORY, Container, Object, container, objects_in, of_kind
+from tests.settings.test_order import SAMPLES, needed_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
     Expect = Callable[[list[Object], Settings], None]
     """Asserts what one values file is for: the objects, and what the program reads of its configuration."""
 
+INSTEAD = set(
+    re.findall(r'^  "(\w+)" "', (helm.CHART / "templates/_contradictions.tpl").read_text(), flags=re.MULTILINE)
+)
+"""The settings that other values of the chart set."""
 NODE = "worker-7.example.com"
 CI = helm.CHART / "ci"
 
@@ -309,6 +318,40 @@ def test_the_schema_knows_each_value_and_no_other() -> None:
     compare(schema, yaml.safe_load((helm.CHART / "values.yaml").read_text()), "")
 
 
+ANYTHING: list[Any] = [
+    0, 5, -1, 1.5, 1048576, 1e6, True, False, "", " ", "5", "5s", " 1m 30s ", "true", "FALSE", "none", "16 MiB", "n-1",
+    "/dev/null", "127.0.0.1:80", "https://x:1", "a=b", [], ["cpu"], ["CPU", "Io"], ["x"], [5], {}, {"file": "/x"},
+    {"memory": "10s"}, {"memory": 10}, {"a": "b"}, '{ file = "/x" }', "cadvisor, SEMCONV", "burstable", "x\ny",
+    " kubelet\n", "API", " Auto ", " none ", "Grpc\n", " Warning ", "gzip\n", ["cpu "],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", rows())
+def test_the_schema_refuses_nothing_that_the_program_takes(key: str) -> None:
+    """Of whatever type; where an environment variable is in it, the program alone knows."""
+    schema = jsonschema.Draft7Validator(json.loads(render.SCHEMA.read_text()))
+    jsonschema.Draft7Validator.check_schema(schema.schema)
+    needed = needed_by(key, "/dev/null")
+    for value in [*ANYTHING, *SAMPLES[key]]:
+        if not schema.is_valid({"config": {key: value}}):
+            with pytest.raises(SettingsError):
+                settings.load(flags={**needed, key: value}, environ={}, config_file=None)
+    assert schema.is_valid({"config": {key: None}})
+    assert schema.is_valid({"config": {key: "a ${VARIABLE} in it"}})
+
+
+@needs_helm
+def test_helm_takes_every_setting_as_its_example_has_it(tmp_path: Path) -> None:
+    """With the types of YAML, all in one file."""
+    file = tmp_path / "values.yaml"
+    text = re.sub(r"^# (?=\w+ = )", "", (REPOSITORY / "examples/otel-k8s-cgroup.toml").read_text(), flags=re.MULTILINE)
+    others = {key: value for key, value in tomllib.loads(text.replace(r"\${", "${")).items() if key not in INSTEAD}
+    file.write_text(yaml.safe_dump({"config": others}))
+    (config,) = container(rendered("-f", str(file))).config.values()
+    assert others.items() <= tomllib.loads(config["config.toml"]).items()
+    assert len(others) + len(INSTEAD) == len(rows())
+
+
 @needs_helm
 def test_two_releases_do_not_share_what_has_no_namespace() -> None:
     """Of one name in two namespaces; every object but those of the cluster is in the release's namespace."""
@@ -404,6 +447,12 @@ REFUSED = {
     "config.pod_source=kubelet": "config.pod_source: set podSource instead",
     "config.otlp_endpoint=http://x": "config.otlp_endpoint: set otlp.endpoint instead",
     "config.otlp_headers=a=b": "config.otlp_headers: set otlp.headers or otlp.headersSecret instead",
+    "config.poll_interval=5": "'/config/poll_interval': got number, want null or string",
+    "config.poll_interval=5 parsecs": "'/config/poll_interval'",
+    "config.metrics={cpus}": "'/config/metrics/0': 'cpus' does not match",
+    "config.point_attributes=1": "'/config/point_attributes'",
+    "config.point_attributes=yes": "'/config/point_attributes'",
+    "config.log_level=loud": "'/config/log_level'",
     "config.poll_intervall=1s": "additional properties 'poll_intervall' not allowed",
     "podSources=kubelet": "additional properties 'podSources' not allowed",
     "podSource=file": "'/podSource'",
