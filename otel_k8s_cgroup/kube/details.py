@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from otel_k8s_cgroup.identity import (
+from otel_k8s_cgroup.model import NO_DETAILS, Choice, Details, Wanted
+from otel_k8s_cgroup.pod_attributes import (
     ANNOTATION,
     CONFIG_HASH,
     LABEL,
@@ -22,7 +23,6 @@ from otel_k8s_cgroup.identity import (
     service_attributes,
     workload_attributes,
 )
-from otel_k8s_cgroup.model import NO_DETAILS, Choice, Details, Wanted
 from otel_k8s_cgroup.selectors import Included, LabelSelector, Patterns
 
 from .containers import containers_of, pod_resources, qos_class_of
