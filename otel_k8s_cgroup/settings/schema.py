@@ -60,6 +60,7 @@ _SHAPES: dict[object, list[Schema]] = {
     NoneType: [{"const": ""}],
     tuple[tuple[Group, timedelta], ...]: [
         {"const": ""},
+        {"type": "array", "maxItems": 0},
         {"type": "object", "additionalProperties": {"anyOf": [_DURATION, _VARIABLE]}},
         _INLINE,
     ],
