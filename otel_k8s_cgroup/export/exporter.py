@@ -11,15 +11,15 @@ from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
 from otel_k8s_cgroup.export.encode import Encoder
 from otel_k8s_cgroup.export.layout import Layout
 from otel_k8s_cgroup.export.queue import ReadingQueue
+from otel_k8s_cgroup.export.remnants import padded, remnant_of, values_there, waiting_of
 from otel_k8s_cgroup.export.restart import Restart
 from otel_k8s_cgroup.export.series import Readings, Series
-from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
+from otel_k8s_cgroup.export.state import Remembered, Remnant
 from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
-    from otel_k8s_cgroup.export.ledger import Bases
     from otel_k8s_cgroup.export.saver import StateSaver
     from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Column, Row, Rows
@@ -195,7 +195,7 @@ class Exporter:
             if (total := total_of(row)) is not None:
                 series.total = total
             if layout.seldom:
-                series.seldom |= _there(layout.seldom, layout.pick_seldom(row))
+                series.seldom |= values_there(layout.seldom, layout.pick_seldom(row))
             of_tick.append(series)
             monos_ns.append(mono_ns)
         if of_tick == self._of_tick:
@@ -319,26 +319,26 @@ class Exporter:
                 *self._ended,
                 *(series for key, series in self._series.items() if self._outage or key not in discovered.cgroups),
             ]
-            waiting = [*self._restart.waiting, *_waiting(held, self._layout)]
+            waiting = [*self._restart.waiting, *waiting_of(held, self._layout)]
             for key, (path, origin) in discovered.cgroups.items():
                 series = self._series.get(key)
                 if origin is None:
                     cgroups[key] = None
                 elif series is not None and (series.origin is origin or not origin.born):
-                    cgroups[key] = _remnant(series)
+                    cgroups[key] = remnant_of(series)
                 else:
                     cgroups[key] = self._unread(key, path, origin, discovered.wall_offset_ns)
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, discovered.mono_ns + discovered.wall_offset_ns)
         discovery = discovered.discovery
-        padded = tuple(waits._replace(values=_padded(waits.values, self._layout)) for waits in waiting)
+        whole = tuple(waits._replace(values=padded(waits.values, self._layout)) for waits in waiting)
         return Remembered(
             discovered.mono_ns,
             unix_ns,
             cgroups,
             discovery.root,
             discovery.unlisted,
-            padded,
+            whole,
             discovery.kinds,
             self._layout.names,
         )
@@ -366,52 +366,6 @@ class Exporter:
                 len(self._queue),
                 self._queue_bytes,
             )
-
-
-def _there(places: Iterable[int], values: Iterable[int | float | None]) -> dict[int, int | float]:
-    """place → value, of those that are there."""
-    return {place: value for place, value in zip(places, values, strict=True) if value is not None}
-
-
-def _waiting(held: Iterable[Series], layout: Layout) -> Iterator[Waiting]:
-    """Of each series the newest reading, if it waits, with the counters that were not due at it."""
-    by_tick: dict[int, tuple[Readings, list[Series]]] = {}
-    for series in held:
-        if (newest := series.newest) is not None:
-            by_tick.setdefault(id(newest), (newest, []))[1].append(series)
-    for readings, of_tick in by_tick.values():
-        parts = {id(series): part for series, part in zip(readings.series, readings.parts(), strict=True)}
-        for series in of_tick:
-            # What was delivered after the reading: the other way round it could be delivered in between, and be sent
-            # twice.
-            part = parts[id(series)]
-            entity = series.entity
-            remnant, row = _remnant(series), _padded(part.row, layout)
-            if series.seldom:
-                row = _with_seldom(row, series.seldom, remnant.bases, layout)
-            yield Waiting(entity.key, entity.kind, entity.describe(), remnant, part.mono_ns, part.unix_ns, row)
-
-
-def _padded(row: Row, layout: Layout) -> Row:
-    """A row that may have been read before the last columns were found."""
-    return row + (None,) * (layout.width - len(row))
-
-
-def _with_seldom(row: Row, seldom: Mapping[int, int | float], bases: Bases, layout: Layout) -> Row:
-    """A row with what was read before it and not delivered."""
-    delivered = {layout.counters[number]: value for number, value in zip(bases.numbers, bases.values, strict=True)}
-    filled = list(row)
-    for place in layout.seldom:
-        value = seldom.get(place)
-        if filled[place] is None and value is not None and value != delivered.get(place):
-            filled[place] = value
-    return tuple(filled)
-
-
-def _remnant(series: Series) -> Remnant:
-    inode = series.origin.inode or 0
-    pod, by_device, start_unix_ns = series.entity.pod, series.by_device, series.start_unix_ns
-    return Remnant(series.path, inode, series.delivered, pod, by_device, start_unix_ns)
 
 
 class _SavingTransport:
