@@ -108,8 +108,12 @@ class StateFile:
         if (reason := self._take_lock()) is not None:
             self._fail(reason)
             return
+        content = encode_state(remembered, boot_id=self._boot_id)
+        if len(content) > MAX_BYTES:
+            self._fail(f"it would have {len(content)} bytes, and may have {MAX_BYTES}")
+            return
         try:
-            self._replace(encode_state(remembered, boot_id=self._boot_id))
+            self._replace(content)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.filename and str(error.filename) != str(self.path):

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from otel_k8s_cgroup.export.layout import Layout, Names
 from otel_k8s_cgroup.export.ledger import Base, Bases
 from otel_k8s_cgroup.export.restart import Restart
 from otel_k8s_cgroup.export.state import (
+    MAX_BYTES,
     NotOursError,
     Remembered,
     Remnant,
@@ -327,3 +329,17 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
     assert str(refused.value) == (
         f"state_file: found {str(path)!r}: it is no plain file; allowed is a path where nothing is yet"
     )
+
+
+def test_a_state_that_is_too_large_to_be_read_is_not_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line; the old one is out of date."""
+    path, boot_id_file = tmp_path / "state.json", tmp_path / "boot_id"
+    boot_id_file.write_text(f"{BOOT_ID}\n")
+    file = StateFile(str(path), boot_id_file=str(boot_id_file))
+    file.load()
+    file.save(Remembered(1, 2, {}))
+    file.save(Remembered(1, 2, {"uid": Remnant("/" + "x" * MAX_BYTES, 1, Bases.of([]))}))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.search(rf"is not used: it would have \d{{8}} bytes, and may have {MAX_BYTES}; ", line)
+    assert file.load() is None
+    file.close()
