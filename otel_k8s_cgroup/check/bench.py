@@ -54,6 +54,9 @@ class Bench:
         self._cgroups: NodeCgroups | None = None
         self._transport: Transport | None = None
         self.pods: tuple[Pod, ...] = ()
+        """The node's that are measured."""
+        self.left_out: tuple[Pod, ...] = ()
+        """The node's that the settings leave out."""
         self.cgroup_uids: frozenset[str] = frozenset()
         self.receiver_date = "", 0.0
         """Of the receiver's last answer; and when that came, by our wall clock."""

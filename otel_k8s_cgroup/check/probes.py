@@ -16,18 +16,18 @@ from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
 from otel_k8s_cgroup.check.model import Doubtful, Failed, Skipped
 from otel_k8s_cgroup.coverage import no_cgroups
-from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, ExportError, ExportRetryable, KubeError
+from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, ExportError, ExportRetryable
 from otel_k8s_cgroup.http_words import quoted
 from otel_k8s_cgroup.kube import KUBELET_PODS, LIST, PODS, WATCH, Permission
 from otel_k8s_cgroup.kube.addresses import is_loopback
 from otel_k8s_cgroup.kube.credentials import token_expiry
+from otel_k8s_cgroup.kube.details import PodReader
 from otel_k8s_cgroup.kube.pages import split_pods
 from otel_k8s_cgroup.kube.store import PodStore
 from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.check.bench import Bench
-    from otel_k8s_cgroup.model import Pod
 
 _SKEW_SECONDS = 5.0
 _SKEW_TOO_LARGE_SECONDS = 60.0
@@ -174,15 +174,26 @@ def api_verified(bench: Bench) -> str:
 
 def api_list(bench: Bench) -> str:
     settings, client = bench.settings, bench.client
-    store = PodStore(settings.k8s_node, by_kubelet=settings.pod_source.method != "api")
+    store = _store(bench)
     if settings.pod_source.method == "kubelet":
         path, query, needs = "/pods", {}, KUBELET_PODS
     else:
         path, query, needs = PODS, {"limit": "1"} if bench.before_install else _of_node(bench), LIST
     with client.body(path, query, needs) as chunks:
         store.replace(split_pods(chunks, client.named(path), store.skip))
-    bench.pods = store.pods
-    return "pods can be listed" if bench.before_install else f"{_counted(len(bench.pods))} on {settings.k8s_node!r}"
+    bench.pods, bench.left_out = store.pods, store.excluded
+    return "pods can be listed" if bench.before_install else f"{_counted(_listed(bench))} on {settings.k8s_node!r}"
+
+
+def _store(bench: Bench) -> PodStore:
+    """Of all pods of the node, also those that pod_selector leaves out, of which `run` does not ask the API."""
+    settings = bench.settings
+    reader = PodReader(settings.wanted, settings.choice)
+    return PodStore(settings.k8s_node, by_kubelet=settings.pod_source.method != "api", reader=reader)
+
+
+def _listed(bench: Bench) -> int:
+    return len(bench.pods) + len(bench.left_out)
 
 
 def _of_node(bench: Bench) -> dict[str, str]:
@@ -194,6 +205,8 @@ def api_watch(bench: Bench) -> str:
     if bench.settings.pod_source.method == "kubelet":
         raise Skipped("a kubelet has no watch: it is asked again and again")
     where = {} if bench.before_install else _of_node(bench)
+    if selector := bench.settings.choice.pod_selector:
+        where["labelSelector"] = selector
     query = where | {"watch": "true", "timeoutSeconds": "1"}
     with client.lines(PODS, query, WATCH, end_seconds=IDLE_SECONDS):
         return "pods can be watched"
@@ -203,8 +216,8 @@ def node_known(bench: Bench) -> str:
     if bench.before_install or bench.settings.pod_source.method == "kubelet":
         raise Skipped("--pre is for a machine that is no node" if bench.before_install else "the kubelet is the node's")
     name, client = bench.settings.k8s_node, bench.client
-    if bench.pods:
-        return f"the API has {_counted(len(bench.pods))} on {name!r}"
+    if _listed(bench):
+        return f"the API has {_counted(_listed(bench))} on {name!r}"
     try:
         with client.body(f"/api/v1/nodes/{name}", {}, _NODE) as chunks:
             for _ in chunks:
@@ -216,11 +229,24 @@ def node_known(bench: Bench) -> str:
     raise Doubtful(f"the API knows {name!r}, and has no pod on it", "Start a pod there.")
 
 
-def pods_cgroups(bench: Bench) -> str:
-    settings = bench.settings
-    pods, where = _pods(bench), sources.LISTED_BY[settings.pod_source.method]
+def pods_chosen(bench: Bench) -> str:
     if bench.before_install:
         raise Skipped("--pre is for a machine that is no node")
+    _read_file_of_pods(bench)
+    if not _listed(bench):
+        raise Skipped("no pod is listed")
+    if not bench.pods:
+        raise Doubtful(f"the settings leave out all {_counted(_listed(bench))} of {bench.settings.k8s_node!r}")
+    left_out = len(bench.left_out)
+    return _counted(len(bench.pods)) + (f"; the settings leave out {_counted(left_out)}" if left_out else "")
+
+
+def pods_cgroups(bench: Bench) -> str:
+    if bench.before_install:
+        raise Skipped("--pre is for a machine that is no node")
+    settings, where = bench.settings, sources.LISTED_BY[bench.settings.pod_source.method]
+    # Also of those that are left out: whether this is their node does not depend on what is measured.
+    pods = bench.pods + bench.left_out
     running = {pod.cgroup_uid: pod for pod in pods if not pod.finished}
     found = bench.cgroup_uids
     missing, unnamed = running.keys() - found, found - {pod.cgroup_uid for pod in pods}
@@ -238,20 +264,22 @@ def pods_cgroups(bench: Bench) -> str:
     return f"{_counted(len(running))}, each with its cgroup"
 
 
-def _pods(bench: Bench) -> tuple[Pod, ...]:
+def _read_file_of_pods(bench: Bench) -> None:
+    """Nobody is asked for the pods of a file, so no check before has them."""
     source = bench.settings.pod_source
     if source.method != "file" or source.file is None:
-        return bench.pods
-    store = PodStore(bench.settings.k8s_node, by_kubelet=True)
+        return
+    store = _store(bench)
     try:
         content = Path(source.file).read_bytes()
     except OSError as error:
-        raise KubeError(f"pod_source: {source.file!r}: {error.strerror}") from None
+        remedy = "Set pod_source to a file with what `kubectl get pods -A -o json` prints."
+        raise Failed(f"pod_source: {source.file!r}: {error.strerror}", remedy) from None
     store.replace(split_pods([content], source.file, store.skip))
-    bench.pods = store.pods
-    if not bench.pods:
-        raise Failed(f"{source.file!r} has no pod on node {bench.settings.k8s_node!r} (k8s_node)")
-    return bench.pods
+    bench.pods, bench.left_out = store.pods, store.excluded
+    if not _listed(bench):
+        node = bench.settings.k8s_node
+        raise Failed(f"{source.file!r} has no pod on node {node!r}", "Set k8s_node to a node whose pods it has.")
 
 
 # --- the receiver ---------------------------------------------------------------------------------------------------

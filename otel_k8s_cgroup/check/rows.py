@@ -71,9 +71,13 @@ CHECKS: tuple[Check, ...] = (
         ("api-list",),
     ),
     Check(
+        "pods", "pods-chosen", "the settings choose pods", probes.pods_chosen,
+        "Look at include_namespaces, exclude_namespaces, pod_selector and qos_classes.", ("api-list",),
+    ),
+    Check(
         "pods", "pods-cgroups", "pods and cgroups belong together", probes.pods_cgroups,
         "Of pods that start or end, one side comes first: try again. Else look at k8s_node and cgroup_root: both must "
-        "be this node's.", ("api-list", "cgroup-pods"),
+        "be this node's.", ("pods-chosen", "cgroup-pods"),
     ),
     Check(
         "otlp", "otlp-send", "the OTLP receiver takes a request", probes.otlp_send,

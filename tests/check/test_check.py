@@ -127,7 +127,8 @@ def test_a_token_that_lacks_watch(world: World) -> None:
     assert "× pods can be watched" in line
     assert 'cannot watch resource "pods"' in line
     assert "Grant the verb 'watch' on 'pods' by a ClusterRole and its binding." in remedy
-    assert "README.md#check-api-watch" in remedy
+    assert remedy.endswith("[api-watch]")
+    assert output.splitlines()[-2] == "For a [code], see the README, section `check`."
     assert SECRET not in output
 
 
@@ -306,6 +307,40 @@ def test_a_cgroup_without_a_pod(world: World) -> None:
     assert other in world.fault("pods-cgroups", Status.WARNING).evidence
 
 
+LEAVE_OUT_CART = [
+    {"include_namespaces": "nosuch"},
+    {"exclude_namespaces": "def*"},
+    {"pod_selector": "app=nosuch"},
+    {"qos_classes": "Guaranteed"},
+]
+
+
+@pytest.mark.parametrize("flags", LEAVE_OUT_CART, ids=[next(iter(each)) for each in LEAVE_OUT_CART])
+@pytest.mark.parametrize("source", ["api", "file"])
+def test_settings_that_leave_out_every_pod(world: World, tmp_path: Path, flags: dict[str, object], source: str) -> None:
+    """`run` would send none: in doubt, with the settings to look at; the pods are still compared with the cgroups."""
+    world.flags |= flags
+    if source == "file":
+        (tmp_path / "pods.json").write_text(json.dumps({"kind": "List", "items": [pod("cart", uid=UID)]}))
+        world.flags |= {"pod_source": f'{{ file = "{tmp_path / "pods.json"}" }}'}
+    found = world.fault("pods-chosen", Status.WARNING)
+    assert found.evidence == "the settings leave out all 1 pod of 'node-1'"
+    assert next(iter(flags)) in found.remedy
+    assert world.results()["pods-cgroups"].evidence == "1 pod, each with its cgroup"
+
+
+def test_settings_that_leave_out_some(world: World) -> None:
+    """Nothing is in doubt, and how many is said."""
+    other = "11111111-9bb2-4b9c-8ce2-7868eb91e665"
+    shutil.copytree(world.root / POD_DIRECTORY, world.root / POD_DIRECTORY.replace("d75d892c", "11111111"))
+    world.api.add(pod("web", uid=other, namespace="shop"))
+    world.flags["include_namespaces"] = "shop"
+    results = world.results()
+    assert {each.status for each in results.values()} == {Status.OK, Status.SKIPPED}
+    assert results["pods-chosen"].evidence == "1 pod; the settings leave out 1 pod"
+    assert results["api-list"].evidence == "2 pods on 'node-1'"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -439,6 +474,7 @@ def test_a_terminal_without_the_signs(world: World) -> None:
     code, output = world.program()
     assert code == 0
     assert "\\u221a the settings can be read" in output
+    assert "[code]" not in output
 
 
 def test_a_state_file(world: World, tmp_path: Path) -> None:
@@ -475,7 +511,9 @@ def test_a_file_of_pods(world: World, tmp_path: Path) -> None:
     assert results["pods-cgroups"].status is Status.OK
     assert world.api.requests == []
     (tmp_path / "pods.json").unlink()
-    assert "No such file" in world.fault("pods-cgroups").evidence
+    found = world.fault("pods-chosen")
+    assert "No such file" in found.evidence
+    assert "kubectl get pods -A -o json" in found.remedy
 
 
 def test_before_installing(world: World, tmp_path: Path) -> None:
