@@ -22,15 +22,15 @@ _LARGEST_BYTES = 1 << 20
 
 # Alumet's own keys, of no use here: of its agent, of every plugin, of its k8s plugin, of its opentelemetry plugin.
 AGENT_KEYS = frozenset({"max_update_interval", "source_channel_size"})
-_PLUGIN_KEYS = frozenset({"enable", "enabled"})
-K8S_KEYS = _PLUGIN_KEYS | {"disable_sources", "annotate_foreign_measurements", "annotate_containers"}
+PLUGIN_KEYS = frozenset({"enable", "enabled"})
+K8S_KEYS = PLUGIN_KEYS | {"disable_sources", "annotate_foreign_measurements", "annotate_containers"}
 OPENTELEMETRY_KEYS = {
     "collector_host": "otlp_endpoint",
     "prefix": "metric_prefix",
     "suffix": "metric_suffix",
     "add_attributes_to_labels": "point_attributes",
 }
-OPENTELEMETRY_PASSED_OVER = _PLUGIN_KEYS | {"use_unit_display_name"}
+OPENTELEMETRY_PASSED_OVER = PLUGIN_KEYS | {"use_unit_display_name"}
 
 
 def read_file(path: str, environ: Mapping[str, str], keys: Collection[str]) -> dict[str, Given]:
@@ -153,11 +153,11 @@ def _is_nearly_plugins(key: str, value: object) -> bool:
 
 def _switches_off(key: str, value: object) -> bool:
     """Whether it says that the k8s plugin is not to measure; what is no boolean is refused, too."""
-    return (key == "disable_sources" and value is not False) or (key in _PLUGIN_KEYS and value is not True)
+    return (key == "disable_sources" and value is not False) or (key in PLUGIN_KEYS and value is not True)
 
 
 def _opentelemetry(where: str, table: dict[str, object]) -> Iterator[_Entry]:
-    if any(table.get(key) is False for key in _PLUGIN_KEYS):  # switched off
+    if any(table.get(key) is False for key in PLUGIN_KEYS):  # switched off
         yield "[plugins.opentelemetry]"
         return
     for key, value in table.items():

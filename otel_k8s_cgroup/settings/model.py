@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     qos_classes: Annotated[tuple[QosClass, ...], _by(lists.choices(get_args(QosClass)))] = _row(
         f"QoS classes whose pods are measured: a list of {', '.join(get_args(QosClass))}", "", "all"
     )
-    pod_attributes: Annotated[tuple[PodAttribute, ...], _by(lists.choices(get_args(PodAttribute)))] = _row(
+    pod_attributes: Annotated[tuple[PodAttribute, ...], _by(lists.choices(get_args(PodAttribute), none=True))] = _row(
         f"what a pod's Resource also says: a list of {', '.join(get_args(PodAttribute))}, or none", "workload"
     )
     pod_labels: Annotated[tuple[str, ...], _by(lists.keys)] = _row(
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     state_file: Annotated[str | None, _by(values.optional_path)] = _row(
         "file that remembers what was delivered over a restart", ""
     )
-    health_listen: Annotated[str | None, _by(values.listen_address)] = _row(
+    health_listen: Annotated[values.ListenAddress | None, _by(values.listen_address)] = _row(
         "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
     )
     scrape: Annotated[bool, _by(values.boolean)] = _row(
