@@ -16,7 +16,7 @@ from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
 from otel_k8s_cgroup.check.model import Doubtful, Failed, Skipped
 from otel_k8s_cgroup.coverage import no_cgroups
-from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, ExportError, ExportRetryable
+from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, ExportError, ExportRetryable, KubeError
 from otel_k8s_cgroup.http_words import quoted
 from otel_k8s_cgroup.kube import KUBELET_PODS, LIST, PODS, WATCH, Permission
 from otel_k8s_cgroup.kube.addresses import is_loopback
@@ -34,6 +34,7 @@ _SKEW_TOO_LARGE_SECONDS = 60.0
 _SHOWN = 3
 _VERSION = Permission("get", "/version")
 _NODE = Permission("get", "nodes")
+_NO_KUBECONFIG = "Set KUBECONFIG or k8s_kubeconfig: there is no ~/.kube/config, so `kubectl proxy` is looked for."
 _OF_DELTAS = re.compile(r"\bdeltas?\b|temporality", re.IGNORECASE)
 
 
@@ -44,7 +45,9 @@ def settings_valid(bench: Bench) -> str:
     if bench.problem:
         raise Failed(bench.problem)
     given = [key for key, origin in bench.origins.items() if origin != "default"]
-    return f"{len(bench.origins)} settings, {len(given)} of them not the default's: {', '.join(given) or 'none'}"
+    found = f"{len(bench.origins)} settings, {len(given)} of them not the default's: {', '.join(given) or 'none'}"
+    absent = "".join(f"; not tried here: {key} ({why})" for key, why in bench.absent.items())
+    return found + absent
 
 
 def settings_effect(bench: Bench) -> str:
@@ -157,6 +160,10 @@ def api_reachable(bench: Bench) -> str:
             version = json.loads(b"".join(chunks)).get("gitVersion")
     except ApiStatusError:
         version = None  # it answers, and that is what was asked
+    except KubeError as error:
+        if bench.before_install and bench.origins.get("k8s_api_url") == "default":
+            raise Failed(str(error), _NO_KUBECONFIG) from None
+        raise
     except (ValueError, AttributeError):
         raise Failed(f"{client.base_url}: its answer is not that of an API") from None
     return f"{client.base_url} answers" + (f" ({version})" if isinstance(version, str) else "")
@@ -286,7 +293,7 @@ def _read_file_of_pods(bench: Bench) -> None:
 
 
 def otlp_send(bench: Bench) -> str:
-    target = bench.settings.otlp
+    target = bench.receiver
     bench.send(b"")
     return f"{target.endpoint} ({target.protocol}) takes an empty request"
 
@@ -316,7 +323,7 @@ def otlp_deltas(bench: Bench) -> str:
 
 
 def otlp_private(bench: Bench) -> str:
-    target = bench.settings.otlp
+    target = bench.receiver
     if not target.headers:
         raise Skipped("no otlp_headers are set")
     host = target.endpoint.partition("://")[2].partition("/")[0].rpartition(":")[0].strip("[]")
@@ -333,7 +340,7 @@ def clock(bench: Bench) -> str:
 
 
 def clock_receiver(bench: Bench) -> str:
-    target = bench.settings.otlp
+    target = bench.receiver
     if target.protocol == "grpc":
         raise Skipped("answers over gRPC have no date")
     return _compared(*bench.receiver_date, target.endpoint)

@@ -33,10 +33,21 @@ OPENTELEMETRY_KEYS = {
 OPENTELEMETRY_PASSED_OVER = PLUGIN_KEYS | {"use_unit_display_name"}
 
 
-def read_file(path: str, environ: Mapping[str, str], keys: Collection[str]) -> dict[str, Given]:
+class Unset(ValueError):
+    """An environment variable is not set; the message is what is allowed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(rf"environment variables that are set; {name} is not: set it, or write \${{ for a plain ${{")
+        self.name = name
+
+
+def read_file(
+    path: str, environ: Mapping[str, str], keys: Collection[str], absent: dict[str, str] | None = None
+) -> dict[str, Given]:
     """The settings of the TOML file at ``path``, ``${NAME}`` replaced from ``environ``; ``keys`` are the known ones.
 
-    What is Alumet's alone is passed over with one line of the log. Raises `SettingsError`.
+    What is Alumet's alone is passed over with one line of the log. ``absent``: gets the settings, each with the reason,
+    that need a variable that is not set; None: they are refused. Raises `SettingsError`.
     """
     found: dict[str, Given] = {}
     passed_over: list[str] = []
@@ -51,10 +62,14 @@ def read_file(path: str, environ: Mapping[str, str], keys: Collection[str]) -> d
                 problems.append(SettingsError(key, f"given twice ({found[key].where}; {given.where}); keep one"))
             case (key, given):
                 found[key] = given
-    for key, given in found.items():
+    for key, given in list(found.items()):
         try:
             found[key] = Given(_expanded(given.value, environ), given.where)
         except ValueError as allowed:
+            if absent is not None and isinstance(allowed, Unset):
+                absent[key] = f"{allowed.name} is not set"
+                del found[key]
+                continue
             problems.append(refusal(key, Given(_unmarked(given.value), given.where), str(allowed)))
     if problems:
         raise joined(problems)
@@ -185,10 +200,7 @@ def _expanded(value: object, environ: Mapping[str, str]) -> object:
         if not found["end"] or _VARIABLE_NAME.fullmatch(found["name"]) is None:
             raise ValueError(r"${NAME} for an environment variable, and \${ for a plain ${")
         if found["name"] not in environ:
-            name = found["name"]
-            raise ValueError(
-                rf"environment variables that are set; {name} is not: set it, or write \${{ for a plain ${{"
-            )
+            raise Unset(found["name"])
         return environ[found["name"]]
 
     match value:

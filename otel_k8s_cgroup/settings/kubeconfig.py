@@ -20,7 +20,7 @@ from otel_k8s_cgroup.model import ApiAccess, ClientCertificate, Pem
 from otel_k8s_cgroup.settings.given import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _MOST_BYTES = 1 << 20
 _PROXY = 'or `kubectl proxy --port=8080`, and k8s_api_url = "http://127.0.0.1:8080" without k8s_kubeconfig'
@@ -146,6 +146,26 @@ class Kubeconfig:
         except ValueError:
             raise ValueError(f"{key} of {where} is no base64") from None
         return Pem(f"{self.path} ({key} of {where})", content)
+
+
+def first_with_context(paths: Sequence[str], context: object) -> tuple[str, str | None]:
+    """Of several files, as kubectl merges them, the first that has ``context``, or else the first current-context; and
+    which that is. Raises ValueError as above.
+    """
+    documents: dict[str, Mapping[str, Any]] = {}
+    for path in paths:
+        try:
+            documents[path] = _mapping(_parsed(Path(path).expanduser()) or {}, "the file")
+        except ValueError as why:
+            raise ValueError(f"{one_line(path)}: {why}") from None
+    currents = (_text(document, "current-context", "the file") for document in documents.values())
+    wanted = context or next((each for each in currents if each), None)
+    if not isinstance(wanted, str):
+        return paths[0], None
+    for path, document in documents.items():
+        if wanted in _by_name(document, "contexts", "context"):
+            return path, wanted
+    raise ValueError(f"none of its {len(documents)} files has a context {one_line(wanted)}")
 
 
 def _parsed(path: Path) -> object:

@@ -227,6 +227,10 @@ class Settings(BaseSettings):
     k8s_access: Annotated[ApiAccess, SkipValidation] = Field(default=ApiAccess(), repr=False)
     """What ``k8s_kubeconfig`` says beside the settings."""
 
+    absent: Annotated[Mapping[str, str], SkipValidation] = Field(default={}, repr=False)
+    """Before an installation: the settings of the file that need what this machine has not, each with the reason. They
+    have their defaults."""
+
     sdk_disabled: Annotated[bool, SkipValidation] = False
     are_deltas: Annotated[bool, SkipValidation] = False
     service_name: Annotated[str, SkipValidation] = SERVICE_NAME
@@ -315,7 +319,7 @@ class Settings(BaseSettings):
             if needs and self.k8s_kubeconfig is None:
                 given = Given("kubeconfig" if key == "token_retrieval" else self.k8s_context, self.sources[key])
                 problems.append(refusal(key, given, "that only together with k8s_kubeconfig, which is not set"))
-        if self.scrape and self.health_listen is None:
+        if self.scrape and self.health_listen is None and "health_listen" not in self.absent:
             given = Given("true", self.sources["scrape"])
             problems.append(refusal("scrape", given, "that only together with health_listen, which is not set"))
         if self.otlp_endpoint == NOWHERE and not self.scrape:
@@ -332,7 +336,9 @@ class Settings(BaseSettings):
 
 
 # What the settings also have: no keys of a user's.
-_NO_ROWS = frozenset({"sources", "k8s_access", "sdk_disabled", "are_deltas", "service_name", "resource_attributes"})
+_NO_ROWS = frozenset(
+    {"sources", "k8s_access", "absent", "sdk_disabled", "are_deltas", "service_name", "resource_attributes"}
+)
 
 
 # A model has a `schema` of its own.

@@ -104,7 +104,14 @@ def test_base64_with_line_breaks(read: Read, path: Path) -> None:
 
 def test_keys_without_a_value(read: Read, path: Path) -> None:
     """Tools write each key that there is: what is null or empty asks for nothing."""
-    empty = {"exec": None, "auth-provider": None, "as": "", "as-uid": None, "as-groups": [], "as-user-extra": {}}
+    empty: dict[str, object] = {
+        "exec": None,
+        "auth-provider": None,
+        "as": "",
+        "as-uid": None,
+        "as-groups": [],
+        "as-user-extra": {},
+    }
     settings = read(flags=write(path, kubeconfig({"token": SECRET, "username": "", **empty})))
     assert settings.k8s_access.token == SECRET
 
