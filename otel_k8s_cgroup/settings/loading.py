@@ -15,6 +15,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 from otel_k8s_cgroup.errors import SettingsError
 from otel_k8s_cgroup.settings import values
 from otel_k8s_cgroup.settings.before_install import NODE, users_kubeconfig, without_files_of_the_pod
+from otel_k8s_cgroup.settings.effects import warn_of_no_effect
 from otel_k8s_cgroup.settings.file import read_file
 from otel_k8s_cgroup.settings.given import Given, joined, one_line, refusal, unknown
 from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, rows
@@ -103,9 +104,11 @@ def load(
         _Place(_always({"absent": absent})),
     )
     try:
-        return Settings(places)
+        settings = Settings(places)
     except ValidationError as error:
         raise joined(_refusals(error)) from None
+    warn_of_no_effect(settings)
+    return settings
 
 
 def _refusals(error: ValidationError) -> Sequence[SettingsError]:

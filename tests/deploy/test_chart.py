@@ -12,6 +12,7 @@ import yaml
 
 from deploy import helm, render
 from otel_k8s_cgroup import settings
+from otel_k8s_cgroup.logs import Heard
 from otel_k8s_cgroup.settings.model import rows
 from tests.deploy.files import Container, Object, container, objects_in, of_kind
 
@@ -42,7 +43,7 @@ def refusal(*arguments: str, kube_version: str = "1.37.0") -> str:
 
 
 def read(objects: list[Object], directory: Path) -> Settings:
-    """The settings that the program has in the pod."""
+    """The settings that the program has in the pod; it warns of none, as of one that has no effect."""
     inside = container(objects)
     secrets = {"otlp-credentials": {"otlp-headers": "authorization=Basic%20eA"}, **inside.secrets}
     inside = Container(inside.pod, inside.spec, inside.config, secrets)
@@ -50,7 +51,11 @@ def read(objects: list[Object], directory: Path) -> Settings:
     service_account.mkdir(parents=True)
     (service_account / "ca.crt").write_text("PEM")
     environ = inside.environ(NODE, inside.lay_out(directory / "node"))
-    return settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
+    warnings = Heard()
+    with warnings.of("otel_k8s_cgroup"):
+        found = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
+    assert warnings.lines == []
+    return found
 
 
 # --- one a values file ----------------------------------------------------------------------------------------------
@@ -307,6 +312,13 @@ def test_the_schema_knows_each_value_and_no_other() -> None:
     schema = json.loads(render.SCHEMA.read_text())
     assert schema["additionalProperties"] is False
     compare(schema, yaml.safe_load((helm.CHART / "values.yaml").read_text()), "")
+
+
+@needs_helm
+def test_what_is_scraped_alone_has_no_state_file(tmp_path: Path) -> None:
+    """Whatever state says: there is nothing to remember, and no setting without an effect."""
+    objects = rendered("--set", "otlp.endpoint=none,health.scrape=true,state.kind=hostPath")
+    assert read(objects, tmp_path).state_file is None
 
 
 @needs_helm
