@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _CLOCK_TRIES = 4
 _CLOCKS_APART_NS = 1_000_000
 
-_NOTHING_SAID: Mapping[str, int | float] = MappingProxyType({})
+_NOTHING_REPORTED: Mapping[str, int | float] = MappingProxyType({})
 _LEVELS = frozenset([EntityKind.QOS, EntityKind.NODE])
 
 
@@ -81,7 +81,7 @@ class Agent:
         self.pods = 0
         """How many the last tick read."""
         self._cgroups = cgroups
-        self._told = pods
+        self._listed_pods = pods
         self._left_out = left_out
         self._exporter = exporter
         self._instruments = instruments
@@ -99,20 +99,20 @@ class Agent:
 
     def tick(self, *, is_last: bool = False) -> None:
         """One reading of every entity, handed to the exporter; the last one has every figure."""
-        looked_ns, wall_offset_ns = self._clocks()
-        readings = self._read(looked_ns, wall_offset_ns, is_last=is_last)
+        discovered_ns, wall_offset_ns = self._clocks()
+        readings = self._read(discovered_ns, wall_offset_ns, is_last=is_last)
         whose = [*map(self._entities.of, readings)]
-        said = [entity.said if entity is not None else _NOTHING_SAID for entity in whose]
-        collected = self._instruments.collect(readings, said, wall_offset_ns)
+        reported = [entity.reported if entity is not None else _NOTHING_REPORTED for entity in whose]
+        collected = self._instruments.collect(readings, reported, wall_offset_ns)
         entities = [entity for entity in whose if entity is not None]
         if len(entities) < len(whose) or self._unnamed:
             entities, readings, collected = self._named(whose, readings, collected)
         self.pods = sum(reading.kind is EntityKind.POD for reading in readings)
         self._exporter.put(entities, readings, collected, wall_offset_ns)
         if self._latest is not None:
-            self._latest.put(looked_ns, entities, readings, collected, self._cgroups.due)
+            self._latest.put(discovered_ns, entities, readings, collected, self._cgroups.due)
         self.ticks += 1
-        self.tick_ns += self._mono_clock() - looked_ns
+        self.tick_ns += self._mono_clock() - discovered_ns
 
     def _named(
         self, whose: Sequence[Entity | None], readings: Sequence[Reading], collected: Rows
@@ -145,8 +145,8 @@ class Agent:
     def _clocks(self) -> tuple[int, int]:
         """The time now on the monotonic clock, and the wall clock less it.
 
-        Where a busy machine lets time pass between reading the one and the other, that would look as if the wall clock
-        had been set: of a few tries the one in which least has passed counts.
+        Where a busy machine lets time pass between reading the one and the other, the wall clock would seem to have
+        been set: of a few tries the one in which least has passed counts.
         """
         tries: list[tuple[int, int, int]] = []
         while len(tries) < _CLOCK_TRIES and (not tries or tries[-1][0] > _CLOCKS_APART_NS):
@@ -158,8 +158,8 @@ class Agent:
     def _wanted(self) -> Set[str]:
         return self._entities.keys | self.known.waiting.keys()
 
-    def _read(self, looked_ns: int, wall_offset_ns: int, *, is_last: bool) -> list[Reading]:
-        self.known.update(self._told(), self._running, looked_ns, self._left_out())
+    def _read(self, discovered_ns: int, wall_offset_ns: int, *, is_last: bool) -> list[Reading]:
+        self.known.update(self._listed_pods(), self._running, discovered_ns, self._left_out())
         # Who held a cgroup before a restart holds it on; which are there, and the same, shows only this reading.
         self._entities.update(self.known.by_cgroup_uid, self._running)
         wanted: Container[str] = _Everything() if self._restarts else self._wanted()
@@ -175,16 +175,16 @@ class Agent:
         self._running = found.keys()
         if self._restarts:
             self._restarts = False
-            self.known.hold(self._exporter.holders(found, self._cgroups.look), aside=self._left_out().unknown)
-            self.known.update(self._told(), self._running, looked_ns, self._left_out())
+            self.known.hold(self._exporter.holders(found, self._cgroups.discovery), aside=self._left_out().unknown)
+            self.known.update(self._listed_pods(), self._running, discovered_ns, self._left_out())
             self._entities.update(self.known.by_cgroup_uid, self._running)
             wanted = self._wanted()
             readings = [reading for reading in readings if reading.key in wanted or reading.kind in _LEVELS]
         if _log.isEnabledFor(logging.DEBUG):
             self._log_changes({reading.key for reading in readings} & self.known.by_cgroup_uid.keys())
-        self._exporter.saw(looked_ns, wall_offset_ns, found, self._cgroups.look)
+        self._exporter.discovered(discovered_ns, wall_offset_ns, found, self._cgroups.discovery)
         self.coverage.update(
-            looked_ns,
+            discovered_ns,
             self.known.expected(found),
             self._cgroups.found_pods,
             excluded=self.known.left_out,
@@ -206,7 +206,7 @@ class Agent:
         self._measured = measured
 
     def run(self, stop: Callable[[float], bool], *, poll_interval_ns: int, ticks_per_export: int) -> None:
-        """Ticks on a fixed grid until ``stop``, which waits that many seconds and tells whether to end.
+        """Ticks on a fixed grid until ``stop``, which waits that many seconds and returns whether to end.
 
         A tick that takes longer than the interval costs the grid's points that it covers, and shifts none.
         """

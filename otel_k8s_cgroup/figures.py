@@ -358,7 +358,7 @@ DERIVED: tuple[Rate | Difference | Ratio | EitherOf, ...] = (
 UPTIME = "uptime_s"
 """Of an entity whose start is known: seconds."""
 API_PREFIX = "api_"
-"""Of what the API says in numbers (``Entity.said``), and no cgroup."""
+"""Of what the API reports in numbers (``Entity.reported``), and no cgroup."""
 START = f"{API_PREFIX}start_unix_ns"
 """When an entity began."""
 
@@ -418,5 +418,5 @@ Stats = row_type(DEFAULT_FIGURES)
 
 
 def v1_controllers(figures: Iterable[Figure]) -> tuple[str, ...]:
-    """The hierarchies that the rows name; pods are looked for in the first one that is mounted."""
+    """The hierarchies that the rows name; pods are searched for in the first one that is mounted."""
     return tuple(dict.fromkeys(source.controller for figure in figures for source in figure.v1))

@@ -6,29 +6,22 @@ Source: https://opentelemetry.io/docs/specs/semconv/registry/attributes/k8s/
 
 from __future__ import annotations
 
-import json
 import re
-import zlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cadvisor_labels import cadvisor_points
 from otel_k8s_cgroup.figures import API_PREFIX, START
 from otel_k8s_cgroup.model import INT64_MAX, NO_RESOURCES, Description, Entity, EntityKind, container_key
+from otel_k8s_cgroup.pod_attributes import ANNOTATION, CONFIG_HASH, QOS_CLASS, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from otel_k8s_cgroup.model import Attributes, Container, Pod, Resources, Value
 
-PREFIX = "otel_k8s_cgroup."
-"""Of attributes that the conventions lack."""
-QOS_CLASS = f"{PREFIX}qos_class"
 _QOS_OF_CGROUP = {"guaranteed": "Guaranteed", "burstable": "Burstable", "besteffort": "BestEffort"}
-PRIORITY_CLASS = f"{PREFIX}priority_class"
-CONFIG_HASH = "kubernetes.io/config.hash"
-RESOURCE_ANNOTATION = "resource.opentelemetry.io/"
 
 # What OTEL_RESOURCE_ATTRIBUTES says of the exporter's own pod, as the OpenTelemetry Operator sets it: true of no other.
 _OF_THE_EXPORTER = re.compile(
@@ -69,8 +62,8 @@ class Describe:
             points = self._points(pod, path) | {"cadvisor": cadvisor_points(self.node, path, pod)}
             return Description(pod_resource(pod, path, self.shared), points, start_unix_ns or 0)
 
-        said = _started(start_unix_ns) | _said({}, pod.details.desired, pod.details.actual)
-        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, said)
+        reported = _started(start_unix_ns) | _reported({}, pod.details.desired, pod.details.actual)
+        return Entity(pod.cgroup_uid, EntityKind.POD, describe, pod, reported)
 
     def container(self, pod: Pod, container: Container, path: str) -> Entity:
         """``path`` is of its own cgroup."""
@@ -84,8 +77,8 @@ class Describe:
             return Description(resource, points, start_unix_ns or 0)
 
         key = container_key(pod.cgroup_uid, container.id or "")
-        said = _started(start_unix_ns) | said_of_container(container)
-        return Entity(key, EntityKind.CONTAINER, describe, said=said)
+        reported = _started(start_unix_ns) | reported_of_container(container)
+        return Entity(key, EntityKind.CONTAINER, describe, reported=reported)
 
     def level(self, kind: EntityKind, path: str, qos_class: str | None) -> Entity:
         """Of the node: all of its pods, or those of a QoS class."""
@@ -96,23 +89,23 @@ class Describe:
             points["cadvisor"] = cadvisor_points(self.node, path)
             return Description(node_resource(self.node, path, qos_class, self.shared), points, self.boot_unix_ns)
 
-        said = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
-        return Entity(path, kind, describe, said=said)
+        reported = _started(self.boot_unix_ns or None) if kind is EntityKind.NODE else {}
+        return Entity(path, kind, describe, reported=reported)
 
     def _points(self, pod: Pod, path: str, *more: tuple[str, str]) -> dict[str, Attributes]:
         return {"alumet": (*point_attributes(pod, path), *more)} if self.with_points else {}
 
 
-def said_of_container(container: Container) -> dict[str, int | float]:
-    """What the API says of a container in numbers."""
+def reported_of_container(container: Container) -> dict[str, int | float]:
+    """What the API reports of a container in numbers."""
     of_container = {
         "restart_count": container.restart_count,
         "ready": None if container.ready is None else int(container.ready),
     }
-    return _said(of_container, container.desired, container.actual, container.allocated)
+    return _reported(of_container, container.desired, container.actual, container.allocated)
 
 
-def _said(
+def _reported(
     more: Mapping[str, int | None],
     desired: Resources,
     actual: Resources | None = None,
@@ -133,7 +126,8 @@ def _said(
         "cpu_request_allocated_cores": _cores(allocated.cpu_request_nanocores),
         "memory_request_allocated_bytes": allocated.memory_request_bytes,
     }
-    return {API_PREFIX + name: value for name, value in found.items() if value is not None}
+    # A pod's author writes them, and what a pod's containers add up to may be more than a point can have.
+    return {API_PREFIX + name: min(value, INT64_MAX) for name, value in found.items() if value is not None}
 
 
 def _cores(nanocores: int | None) -> float | None:
@@ -245,139 +239,6 @@ def _resource(
 
 def _present(*attributes: tuple[str, Value | None]) -> dict[str, Value]:
     return {key: value for key, value in attributes if value is not None and value not in ("", ())}
-
-
-# --- what a pod's object says beside who it is ----------------------------------------------------------------------
-
-LABEL = "k8s.pod.label."
-ANNOTATION = "k8s.pod.annotation."
-
-
-_LEAST_COMPRESSED_BYTES = 256
-
-
-def packed(by_prefix: Mapping[str, Mapping[str, str]]) -> bytes:
-    """Attributes in the least memory; ``by_prefix`` has what each prefix of their names is followed by."""
-    found = {prefix: dict(attributes) for prefix, attributes in by_prefix.items() if attributes}
-    text = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode() if found else b""
-    return text if len(text) < _LEAST_COMPRESSED_BYTES else zlib.compress(text)
-
-
-def unpacked(attributes: bytes) -> Iterator[tuple[str, str]]:
-    """The attributes that ``packed`` has packed."""
-    if not attributes:
-        return
-    # An object of JSON begins with a brace, and zlib's format with another byte.
-    text = attributes if attributes.startswith(b"{") else zlib.decompress(attributes)
-    for prefix, named in json.loads(text).items():
-        for key, value in named.items():
-            yield prefix + key, value
-
-
-class Owner(NamedTuple):
-    """Who manages a pod, as its owner references say."""
-
-    group: str
-    """Of the API, without the version; "" is the core group."""
-    kind: str
-    name: str
-    uid: str | None
-
-
-_WORKLOADS = {
-    ("", "ReplicationController"): "k8s.replicationcontroller",
-    ("apps", "DaemonSet"): "k8s.daemonset",
-    ("apps", "Deployment"): "k8s.deployment",
-    ("apps", "ReplicaSet"): "k8s.replicaset",
-    ("apps", "StatefulSet"): "k8s.statefulset",
-    ("batch", "CronJob"): "k8s.cronjob",
-    ("batch", "Job"): "k8s.job",
-}
-# A CronJob names its Jobs by the minute, since 1970, for which they are scheduled; a number this large is later than
-# 2017, and no date as people write it (20260131).
-# https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/cronjob/utils.go
-_OF_A_CRON_JOB = re.compile(r"(.+)-(?:2[5-9][0-9]{6}|[3-9][0-9]{7})")
-
-
-def workload_attributes(owner: Owner, template_hash: str | None, rollout_hash: str | None) -> dict[str, str]:
-    """What a pod's owner tells of its workload, by names alone: nobody but the pod's object is asked.
-
-    Args:
-        owner: the pod's controller.
-        template_hash: the pod's label ``pod-template-hash``: what the name of a Deployment's ReplicaSet ends in.
-        rollout_hash: its label ``rollouts-pod-template-hash``, the same of Argo's Rollout.
-    """
-    prefix = _WORKLOADS.get((owner.group, owner.kind))
-    if prefix is None:
-        return _other_workload(owner.kind, owner.name, owner.uid)
-    found = {f"{prefix}.name": owner.name, f"{prefix}.uid": owner.uid}
-    if prefix == "k8s.replicaset":
-        found["k8s.deployment.name"] = _without_hash(owner.name, template_hash)
-        if rollout := _without_hash(owner.name, rollout_hash):
-            found |= _other_workload("Rollout", rollout, None)
-    elif prefix == "k8s.job" and (scheduled := _OF_A_CRON_JOB.fullmatch(owner.name)):
-        found["k8s.cronjob.name"] = scheduled[1]
-    return {key: value for key, value in found.items() if value}
-
-
-def _other_workload(kind: str, name: str, uid: str | None) -> dict[str, str]:
-    found = {"kind": kind, "name": name, "uid": uid}
-    return {f"{PREFIX}workload.{key}": value for key, value in found.items() if value}
-
-
-def _without_hash(name: str, template_hash: str | None) -> str | None:
-    return name.removesuffix(f"-{template_hash}") if template_hash and name.endswith(f"-{template_hash}") else None
-
-
-# A pod's author must not say by an annotation which pod it is, where it runs, or who measured it.
-_NOT_BY_ANNOTATION = re.compile(r"(k8s|container|cgroup|otel_k8s_cgroup|process|telemetry)(\..*)?")
-_ATTRIBUTE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
-
-
-def annotated_attributes(annotations: Mapping[str, str]) -> dict[str, str]:
-    """What annotations ``resource.opentelemetry.io/<name>`` say, by those names.
-
-    Source: https://opentelemetry.io/docs/specs/semconv/non-normative/k8s-attributes/
-    """
-    named = ((key.removeprefix(RESOURCE_ANNOTATION), value) for key, value in annotations.items())
-    return {
-        name: value
-        for name, value in named
-        if value and _ATTRIBUTE_NAME.fullmatch(name) and not _NOT_BY_ANNOTATION.fullmatch(name)
-    }
-
-
-SERVICE_LABELS = {
-    "service.name": ("app.kubernetes.io/instance", "app.kubernetes.io/name"),
-    "service.version": ("app.kubernetes.io/version",),
-}
-_SERVICE_IS_NAMED_AFTER = tuple(
-    f"k8s.{kind}.name" for kind in ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
-)
-
-
-def service_attributes(
-    name: str, namespace: str, workload: Mapping[str, str], labels: Mapping[str, str], annotated: Mapping[str, str]
-) -> dict[str, str]:
-    """``service.*`` of a pod, the first value found of each as the conventions list them.
-
-    Args:
-        name: the pod's.
-        namespace: the pod's.
-        workload: as ``workload_attributes`` gives it.
-        labels: the pod's.
-        annotated: as ``annotated_attributes`` gives them.
-
-    Source: https://opentelemetry.io/docs/specs/semconv/non-normative/k8s-attributes/#service-attributes
-    """
-    found = {"service.namespace": namespace}
-    for attribute, keys in SERVICE_LABELS.items():
-        if value := next((labels[key] for key in keys if labels.get(key)), None):
-            found[attribute] = value
-    if "service.name" not in found:
-        owners = (workload[key] for key in _SERVICE_IS_NAMED_AFTER if key in workload)
-        found["service.name"] = next(owners, name)
-    return found | {key: value for key, value in annotated.items() if key.startswith("service.")}
 
 
 def _service(pod: Pod, container: Container | None) -> dict[str, Value]:

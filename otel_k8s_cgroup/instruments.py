@@ -7,7 +7,7 @@ it was observed. The entities' attributes join the rows again when they are expo
 cumulative values; ``export`` turns them into deltas against what was delivered.
 
 Of all modules this one and ``observe`` name what is private to the SDK, for which pyproject.toml bounds its version and
-tests/test_sdk_facts.py tells what has changed.
+tests/test_sdk_facts.py shows what has changed.
 """
 
 from __future__ import annotations
@@ -160,11 +160,11 @@ class Instruments:
     def collect(
         self,
         readings: Sequence[Reading],
-        said: Sequence[Mapping[str, int | float]] = (),
+        reported: Sequence[Mapping[str, int | float]] = (),
         wall_offset_ns: int = 0,
     ) -> Rows:
         """Lets the SDK collect this tick's readings; one row a reading, in their order. The others: see ``Table``."""
-        self._table = Table(readings, said, wall_offset_ns)
+        self._table = Table(readings, reported, wall_offset_ns)
         collected = self._reader.collect_now()
         self._table = Table(())
         if collected is None:

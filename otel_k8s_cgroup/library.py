@@ -201,7 +201,7 @@ class PodReader:
     @staticmethod
     def table(shots: Sequence[Shot], wall_offset_ns: int) -> Table:
         """Of the readings; not public. ``wall_offset_ns``: the wall clock less the monotonic one."""
-        return Table([shot.reading for shot in shots], [shot.entity.said for shot in shots], wall_offset_ns)
+        return Table([shot.reading for shot in shots], [shot.entity.reported for shot in shots], wall_offset_ns)
 
 
 def read_pods(

@@ -73,7 +73,7 @@ class TokenRetrieval:
 
 @dataclass(frozen=True, slots=True)
 class PodSource:
-    """Who tells which pods the node has; ``file`` is the path of a PodList (JSON) where ``method`` is ``"file"``."""
+    """Where the node's pods are listed; ``file`` is the path of a PodList (JSON) where ``method`` is ``"file"``."""
 
     method: Literal["api", "kubelet", "file"] = "api"
     file: str | None = None
@@ -149,7 +149,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What the settings come to: the values that the exporter is made of. The README's table tells each."""
+    """What the settings come to: the values that the exporter is made of. The README's table describes each."""
 
     k8s_node: str
     k8s_api_url: str
@@ -211,7 +211,7 @@ NO_RESOURCES = Resources()
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of a pod as the Kubernetes API tells it."""
+    """A container of a pod as the Kubernetes API reports it."""
 
     name: str
     kind: Literal["app", "init", "sidecar", "ephemeral"] = "app"
@@ -268,7 +268,7 @@ NO_DETAILS = Details()
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod as the Kubernetes API tells it."""
+    """A pod as the Kubernetes API reports it."""
 
     uid: str
     """``metadata.uid``: the identity that is exported as ``k8s.pod.uid``."""
@@ -301,7 +301,7 @@ class LeftOut(NamedTuple):
     hides_others: bool = False
     """Whether the pods that are listed are those of a selector: the API server does not tell of others."""
     unknown: bool = False
-    """Whether some may be left out, and no list has told yet which."""
+    """Whether some may be left out, and no list has shown yet which."""
 
 
 Value: TypeAlias = str | int | tuple[str, ...]
@@ -341,16 +341,16 @@ class Entity:
     describe: Callable[[], Description]
     pod: Pod | None = None
     """Which its cgroup is named after."""
-    said: Mapping[str, int | float] = field(default_factory=dict)
-    """What the API says of it in numbers, by the figures' names: limits, requests, restarts."""
+    reported: Mapping[str, int | float] = field(default_factory=dict)
+    """What the API reports of it in numbers, by the figures' names: limits, requests, restarts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
     """From where a cgroup's CPU time counts: one object for each cgroup that was found, told apart by identity.
 
-    A pod that was born while the exporter runs counts from zero, at the time of the last look that did not see it; one
-    that was there before counts from its first reading.
+    A pod that was born while the exporter runs counts from zero, at the time of the last discovery that did not find
+    it; one that was there before counts from its first reading.
     """
 
     born: bool
@@ -373,7 +373,7 @@ def container_key(cgroup_uid: str, container_id: str) -> str:
 
 
 def kind_of(key: str) -> EntityKind:
-    """Of the entity with that key. The levels of a node are looked for together: each is NODE here."""
+    """Of the entity with that key. The levels of a node are discovered together: each is NODE here."""
     if key.startswith("/"):
         return EntityKind.NODE
     return EntityKind.CONTAINER if "/" in key else EntityKind.POD
@@ -387,15 +387,15 @@ class CgroupRoot(NamedTuple):
     version: int
 
 
-class Look(NamedTuple):
-    """What a look at all cgroups could show."""
+class Discovery(NamedTuple):
+    """What a discovery of all cgroups could find."""
 
     root: CgroupRoot
     unlisted: tuple[str, ...] = ()
     """Directories that could not be listed, as paths below the root with a ``/`` at both ends: what is in them may be
     there unseen."""
     kinds: frozenset[EntityKind] = frozenset({EntityKind.POD})
-    """What was looked for; entities of other kinds may be there unseen."""
+    """What was searched for; entities of other kinds may be there unseen."""
 
 
 class Reading(NamedTuple):

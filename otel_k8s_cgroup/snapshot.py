@@ -154,7 +154,7 @@ def human_bytes(count: float) -> str:
 
 
 def _value(shot: Shot, figure: str) -> float | None:
-    return Table((shot.reading,), (shot.entity.said,)).column(figure)[0]
+    return Table((shot.reading,), (shot.entity.reported,)).column(figure)[0]
 
 
 def _or_dash(value: float | None, show: Callable[[float], str]) -> str:

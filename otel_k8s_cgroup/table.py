@@ -22,18 +22,18 @@ class Table:
 
     Args:
         readings: all of the same figures; an entity's values stand at its reading's place in each column.
-        said: what the API says of each entity in numbers, or nothing.
+        reported: what the API reports of each entity in numbers, or nothing.
         wall_offset_ns: the wall clock less the monotonic one.
     """
 
     def __init__(
         self,
         readings: Sequence[Reading],
-        said: Sequence[Mapping[str, int | float]] = (),
+        reported: Sequence[Mapping[str, int | float]] = (),
         wall_offset_ns: int = 0,
     ) -> None:
         self._readings = readings
-        self._said = said
+        self._reported = reported
         self._wall_offset_ns = wall_offset_ns
         self._columns: dict[str, Values] = {}
         if readings:
@@ -48,8 +48,8 @@ class Table:
         return column
 
     def _derive(self, name: str) -> Values:
-        if self._said and not is_of_a_cgroup(name):
-            return self._uptime() if name == UPTIME else [said.get(name) for said in self._said]
+        if self._reported and not is_of_a_cgroup(name):
+            return self._uptime() if name == UPTIME else [reported.get(name) for reported in self._reported]
         derived = _DERIVED.get(name)
         if derived is None:
             return (None,) * len(self._readings)
@@ -69,7 +69,7 @@ class Table:
 
     def _uptime(self) -> Values:
         offset_ns = self._wall_offset_ns
-        starts = [said.get(START) for said in self._said]
+        starts = [reported.get(START) for reported in self._reported]
         return [
             None if start is None else max(0.0, (reading.mono_ns + offset_ns - start) / 1e9)
             for reading, start in zip(self._readings, starts, strict=True)

@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.semconv._incubating.attributes import container_attributes, k8s_attributes, service_attributes
 
-from otel_k8s_cgroup.identity import (
-    Owner,
-    container_resource,
-    node_resource,
-    packed,
-    pod_resource,
-    unpacked,
-    workload_attributes,
-)
+from otel_k8s_cgroup.identity import container_resource, node_resource, pod_resource
 from otel_k8s_cgroup.model import Container, Details, Pod
+from otel_k8s_cgroup.pod_attributes import Owner, packed, unpacked, workload_attributes
 
 # The package has each name as a constant; of a template the constant is what stands before the key.
 _CONVENTIONS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ from otel_k8s_cgroup.export import Exporter, StateFile, StateSaver
 from otel_k8s_cgroup.export.transport import Receipt
 from otel_k8s_cgroup.identity import Describe
 from otel_k8s_cgroup.instruments import Instruments
-from otel_k8s_cgroup.model import Container, Details, LeftOut, Pod
+from otel_k8s_cgroup.kube.details import PodReader
+from otel_k8s_cgroup.kube.objects import parse_pod
+from otel_k8s_cgroup.model import Container, Details, LeftOut, Pod, Wanted
 from otel_k8s_cgroup.schemas import select
 from otel_k8s_cgroup.scrape import Latest
 from otel_k8s_cgroup.sources import parts_of, seldom_of
 from tests.fakes.cgroup_tree import CgroupTree, Figures
+from tests.fakes.kube_api import pod
 from tests.otlp import points
 from tests.programs import PATIENCE_SECONDS
 
@@ -208,6 +212,29 @@ def test_a_start_that_otlp_has_no_number_for_is_not_known(tmp_path: Path, schema
         node.tick()
     assert points(node.receiver.messages)
     assert {point.start_ns for point in points(node.receiver.messages)} <= {0, 10**18 + SECOND}
+
+
+@pytest.mark.parametrize("schema", ["alumet", "semconv", "cadvisor"])
+def test_limits_whose_sum_no_point_can_have_stop_nothing(tmp_path: Path, schema: Schema) -> None:
+    """A pod's author writes them: the sum is the most that a point can have, and the other pod is sent as ever."""
+    most: dict[str, dict[str, str]] = {
+        "requests": {"cpu": "9223372036", "memory": "1Ki"},
+        "limits": {"cpu": "9223372036", "memory": "7Ei"},
+    }
+    obj = pod("web", uid=OTHER)
+    obj["spec"]["containers"] = [{"name": name, "resources": most} for name in ("one", "two")]
+    listed = parse_pod(json.dumps(obj).encode(), "node-1", reader=PodReader(Wanted(resources=True)))
+    assert listed is not None
+    node = Node(tmp_path / "cgroup", "cpu", "limits", schemas=(schema,))
+    node.listed = (POD, listed.pod)
+    for usec in (0, 1000):
+        for uid in (UID, OTHER):
+            node.use(usec, uid=uid)
+        node.tick()
+    sent = points(node.receiver.messages)
+    assert {point.resource["k8s.pod.uid"] for point in sent} == {UID, OTHER}
+    desired = [point.value for point in sent if point.metric.endswith(("memory_limit_desired", "memory.limit_desired"))]
+    assert desired == ([] if schema == "cadvisor" else [2**63 - 1] * 2)
 
 
 @pytest.mark.parametrize("ticks", [11, 12, 13])

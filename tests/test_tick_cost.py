@@ -12,8 +12,8 @@ import pytest
 
 from otel_k8s_cgroup.export import encode
 from otel_k8s_cgroup.export.template import Template
-from otel_k8s_cgroup.identity import packed
 from otel_k8s_cgroup.model import Details
+from otel_k8s_cgroup.pod_attributes import packed
 from tests.fakes.node import DirectReceiver, Node
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ class EntityDirectories:
         """Path → its ``absent_ns``."""
         self._discovered_ns = 0
         self._complete_ns: int | None = None
-        """The last discovery, if it could look everywhere."""
+        """The last discovery, if it could list everything."""
         self._scanned_ns: int | None = None
         self._listings: dict[str, Listing] = {}
         self._entities: dict[str, EntityDirectory] = {}

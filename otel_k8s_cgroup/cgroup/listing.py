@@ -18,8 +18,8 @@ class EntityDirectory(NamedTuple):
     path: str
     """Below the hierarchy's root, with its leading ``/``."""
     absent_ns: int | None
-    """The last look (on the monotonic clock) that would have shown it and did not. None where there was none: then it
-    may be older than we are."""
+    """The last discovery (on the monotonic clock) that did not find it. None where there was none: then it may be older
+    than we are."""
 
 
 class Listing:

@@ -1,4 +1,4 @@
-"""Where the cgroups are: version, controllers, and what a directory's name tells.
+"""Where the cgroups are: version, controllers, and what a directory's name means.
 
 Layouts: the kubelet names a pod's cgroup after its QoS class and uid, in the style of the cgroup driver
 (https://pkg.go.dev/k8s.io/kubernetes/pkg/kubelet/cm#CgroupName.ToSystemd). What is around that differs by where one
@@ -81,13 +81,13 @@ CONTAINER = re.compile(
 
 
 def container_id(name: str) -> str | None:
-    """The container's id that the name of a directory in a pod's tells; None where it is no container's."""
+    """The container's id that the name of a directory in a pod's has; None where it is no container's."""
     match = CONTAINER.fullmatch(name)
     return match["id"] if match else None
 
 
 def pod_uid(name: str) -> str | None:
-    """The uid that a pod directory's name tells, with dashes; None where it is no pod's."""
+    """The uid that a pod directory's name has, with dashes; None where it is no pod's."""
     match = POD.fullmatch(name)
     return match["uid"].replace("_", "-") if match else None
 
@@ -159,7 +159,7 @@ def find_parents(list_below: Callable[[str], Sequence[str]], failed: Callable[[s
     """The directories that hold pods, as paths below the root with their leading ``/``; the shallowest first.
 
     Args:
-        list_below: the names of the cgroups below such a path (``""`` is the root), as ``subdirectories`` tells them.
+        list_below: the names of the cgroups below such a path (``""`` is the root), as ``subdirectories`` gives them.
         failed: is given each directory that could not be looked into, and why; not those that are gone.
 
     Raises:

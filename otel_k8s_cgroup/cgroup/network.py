@@ -47,7 +47,7 @@ _MOST_PROCESSES = 64
 """That are compared: a fork bomb must not cost us anything."""
 
 # After a pod had no process that can be asked; and after its processes were hidden, or on the host's network.
-_LOOK_AGAIN_NS = 10**9
+_RETRY_NS = 10**9
 _LOOK_AGAIN_LATER_NS = 60 * 10**9
 
 
@@ -73,7 +73,7 @@ class NetworkReader:
     """
 
     usual = None
-    look_again_ns: int | None = None
+    retry_ns: int | None = None
     is_open = False
     """A process does not prove that the pod's cgroup is the one that was there before."""
 
@@ -124,7 +124,7 @@ class NetworkReader:
         found = self._ask(now_ns, report)
         if found is None and now_ns >= self._not_before_ns:
             self.close()
-            self._not_before_ns = now_ns + _LOOK_AGAIN_NS
+            self._not_before_ns = now_ns + _RETRY_NS
             if self._choose(now_ns, report):
                 self._not_before_ns = now_ns
                 found = self._ask(now_ns, report)

@@ -15,7 +15,7 @@ from otel_k8s_cgroup.cgroup.plan import Plan
 from otel_k8s_cgroup.cgroup.reader import CgroupReader
 from otel_k8s_cgroup.errors import CgroupError, CgroupGone, CgroupRootError
 from otel_k8s_cgroup.figures import DEFAULT_FIGURES, row_type, v1_controllers, with_descendants
-from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, EntityKind, Look, Origin, Reading
+from otel_k8s_cgroup.model import INT64_MAX, CgroupRoot, Discovery, EntityKind, Origin, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -85,7 +85,7 @@ class _Tracked:
             # As nearly always; an open file belongs to the cgroup that it was opened in.
             (part,) = files
             usual = part.usual
-            if usual is not None and (part.look_again_ns is None or now_ns < part.look_again_ns) and (row := usual()):
+            if usual is not None and (part.retry_ns is None or now_ns < part.retry_ns) and (row := usual()):
                 stats: Stats = _new_tuple(self._row, row)
                 reading = _new_tuple(
                     Reading,
@@ -230,7 +230,7 @@ class NodeCgroups:
 
     @property
     def found(self) -> dict[str, tuple[str, Origin | None]]:
-        """key → path and origin of each cgroup that the last look found, also where it was not wanted.
+        """key → path and origin of each cgroup that the last discovery found, also where it was not wanted.
 
         The origin is None where it has not been read yet.
         """
@@ -247,12 +247,12 @@ class NodeCgroups:
         return self._due
 
     @property
-    def look(self) -> Look:
-        """What the last look was of, and what it could not see."""
+    def discovery(self) -> Discovery:
+        """What the last discovery was of, and what it could not list."""
         if self._directories is None or self._hierarchy is None:
-            return Look(CgroupRoot(0, 0, 0), kinds=self._kinds)
+            return Discovery(CgroupRoot(0, 0, 0), kinds=self._kinds)
         root = CgroupRoot(*self._directories.identity, self._hierarchy.version)
-        return Look(root, self._directories.unlisted, self._kinds)
+        return Discovery(root, self._directories.unlisted, self._kinds)
 
     def read(
         self,
@@ -281,12 +281,13 @@ class NodeCgroups:
             number for number, (_, every) in enumerate(self._parts) if is_last or self._readings % every == 0
         )
         self._readings += 1
-        directories = self._look(wanted, report)
+        directories = self._discover(wanted, report)
         readings, ended = self._read_each(list(self._tracked.values()), directories, wanted, report)
         if ended:
-            # Another one in its place was not noticed by that look; now it is, and nothing proves itself by being read.
+            # That discovery did not notice another one in its place; now one does, and nothing proves itself by being
+            # read.
             known = {*self._tracked.values()}
-            directories = self._look((), report)
+            directories = self._discover((), report)
             new = [tracked for tracked in self._tracked.values() if tracked not in known]
             readings += self._read_each(new, directories, wanted, report)[0]
         return readings
@@ -348,8 +349,8 @@ class NodeCgroups:
             self._forget(again)
             return None
 
-    def _look(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> EntityDirectories:
-        """Takes up what was born since the last look and forgets what has ended."""
+    def _discover(self, wanted: Container[str], report: Callable[[CgroupError], None]) -> EntityDirectories:
+        """Takes up what was born since the last discovery and forgets what has ended."""
         now_ns = self._clock()
         try:
             directories = self._same_root()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.cgroup.plan import Plan
     from otel_k8s_cgroup.errors import CgroupError
 
-_LOOK_AGAIN_NS = 60 * 10**9
+_RETRY_NS = 60 * 10**9
 """How often a file or key that was never there is looked for: a controller may be enabled later."""
 
 
@@ -41,7 +41,7 @@ class CgroupReader:
         "_open_files",
         "_plan",
         "_shape",
-        "look_again_ns",
+        "retry_ns",
         "usual",
     )
 
@@ -57,7 +57,7 @@ class CgroupReader:
         self._is_flat: bool | None = None
         self._absent: frozenset[int] = frozenset()
         """Numbers of the files that were not there from the first reading on; they are not looked for each time."""
-        self.look_again_ns: int | None = None
+        self.retry_ns: int | None = None
         """When ``usual`` does not hold any more."""
         self._most_values = 0
         self.usual: Callable[[], tuple[Value, ...] | None] | None = None
@@ -88,7 +88,7 @@ class CgroupReader:
             CgroupGone: the cgroup was removed.
         """
         usual = self.usual
-        if usual is not None and (self.look_again_ns is None or now_ns < self.look_again_ns):
+        if usual is not None and (self.retry_ns is None or now_ns < self.retry_ns):
             row = usual()
             if row:
                 return row
@@ -103,12 +103,12 @@ class CgroupReader:
 
     def _read_closely(self, now_ns: int, report: Callable[[CgroupError], None]) -> tuple[Value, ...]:
         self.usual = None
-        if self.look_again_ns is not None and now_ns >= self.look_again_ns:
-            self._absent, self.look_again_ns = frozenset(), None
+        if self.retry_ns is not None and now_ns >= self.retry_ns:
+            self._absent, self.retry_ns = frozenset(), None
             self._plan_again()
         contents, is_clean = self._contents(report)
-        if (self._absent or not self._plan.is_complete) and self.look_again_ns is None:
-            self.look_again_ns = now_ns + _LOOK_AGAIN_NS
+        if (self._absent or not self._plan.is_complete) and self.retry_ns is None:
+            self.retry_ns = now_ns + _RETRY_NS
         is_flat = self._keeps_no_sums(contents)
 
         def complain(error: CgroupError) -> None:
@@ -170,8 +170,8 @@ class CgroupReader:
         if shape is None or shape.values < self._most_values:
             return
         self._most_values = shape.values
-        if not shape.is_whole and self.look_again_ns is None:
-            self.look_again_ns = now_ns + _LOOK_AGAIN_NS
+        if not shape.is_whole and self.retry_ns is None:
+            self.retry_ns = now_ns + _RETRY_NS
         self.usual = shape.reader([-1 if file is None else file.fd for file in self._files])
 
     def _keeps_no_sums(self, contents: list[bytes | None]) -> bool:

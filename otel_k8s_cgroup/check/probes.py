@@ -195,8 +195,7 @@ def api_list(bench: Bench) -> str:
 def _store(bench: Bench) -> PodStore:
     """Of all pods of the node, also those that pod_selector leaves out, of which `run` does not ask the API."""
     settings = bench.settings
-    reader = PodReader(settings.wanted, settings.choice)
-    return PodStore(settings.k8s_node, by_kubelet=settings.pod_source.method != "api", reader=reader)
+    return PodStore(settings.k8s_node, reader=PodReader(settings.wanted, settings.choice))
 
 
 def _listed(bench: Bench) -> int:

@@ -56,7 +56,7 @@ class ExportStats:
     requests: Counter[str] = field(default_factory=Counter)
     """By result: ``ok``, or the error's cause."""
     points_sent: int = 0
-    """Taken by the receiver, for all that it said."""
+    """Taken by the receiver, as far as it answered."""
     points_rejected: int = 0
     """Taken back by the receiver in an answer that was otherwise a success."""
     points_dropped: int = 0

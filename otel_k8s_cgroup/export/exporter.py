@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.export.saver import StateSaver
     from otel_k8s_cgroup.export.transport import Receipt, Transport
     from otel_k8s_cgroup.metrics import Column, Row, Rows
-    from otel_k8s_cgroup.model import Entity, Look, Origin, Pod, Reading
+    from otel_k8s_cgroup.model import Discovery, Entity, Origin, Pod, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ _LAST_SAVE_SECONDS = 0.25
 _CUT_OFF_SECONDS = 0.5
 
 
-class _Seen(NamedTuple):
-    """A look at all cgroups."""
+class _Discovered(NamedTuple):
+    """A discovery of all cgroups."""
 
     mono_ns: int
     wall_offset_ns: int
     cgroups: Mapping[str, tuple[str, Origin | None]]
-    look: Look
+    discovery: Discovery
 
 
 class Exporter:
@@ -98,7 +98,7 @@ class Exporter:
         self._ended: list[Series] = []
         """Of cgroups whose pod has another one now."""
         self._state = state
-        self._seen: _Seen | None = None
+        self._discovered: _Discovered | None = None
         self._outage = False
         self._lock = threading.Lock()
         """Of what the saver's thread reads: the series, and what is left of the last process."""
@@ -132,17 +132,21 @@ class Exporter:
         """Whether a process before this one has left its state."""
         return self._restart.remembers
 
-    def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> dict[str, Pod]:
-        """As ``Restart.holders``; before the first ``saw``."""
-        return self._restart.holders(cgroups, look)
+    def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], discovery: Discovery) -> dict[str, Pod]:
+        """As ``Restart.holders``; before the first ``discovered``."""
+        return self._restart.holders(cgroups, discovery)
 
-    def saw(
-        self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look
+    def discovered(
+        self,
+        discovered_ns: int,
+        wall_offset_ns: int,
+        cgroups: Mapping[str, tuple[str, Origin | None]],
+        discovery: Discovery,
     ) -> None:
-        """All cgroups of pods that the last look saw (uid → path, origin), those of pods not known yet included."""
-        before, self._seen = self._seen, _Seen(looked_ns, wall_offset_ns, cgroups, look)
+        """All cgroups that the last discovery found (key → path, origin), those of pods not known yet included."""
+        before, self._discovered = self._discovered, _Discovered(discovered_ns, wall_offset_ns, cgroups, discovery)
         with self._lock:
-            for readings in self._restart.saw(cgroups, look):
+            for readings in self._restart.discovered(cgroups, discovery):
                 self._ended += readings.series
                 self._queue.put(readings)
         if self._state and before is not None and before.cgroups.keys() - cgroups.keys():
@@ -235,12 +239,12 @@ class Exporter:
 
     def _log_success(self) -> None:
         self._succeeded = True
-        if self._seen is not None:
+        if self._discovered is not None:
             _log.info(
                 "%d pods, %d cgroups, v%d; %d points accepted by %s",
                 sum(series.entity.kind is EntityKind.POD for series in list(self._series.values())),
-                len(self._seen.cgroups),
-                self._seen.look.root.version,
+                len(self._discovered.cgroups),
+                self._discovered.discovery.root.version,
                 self.stats.points_sent,
                 self._endpoint,
             )
@@ -290,33 +294,40 @@ class Exporter:
             self._state.save()
 
     def _to_remember(self) -> Remembered | None:
-        """What a restart has to know now; None before the first look. In the thread that saves."""
-        seen = self._seen
-        if seen is None:
+        """What a restart has to know now; None before the first discovery. In the thread that saves."""
+        discovered = self._discovered
+        if discovered is None:
             return None
         cgroups: dict[str, Remnant | None] = {}
         with self._lock:
             held = [
                 *self._ended,
-                *(series for key, series in self._series.items() if self._outage or key not in seen.cgroups),
+                *(series for key, series in self._series.items() if self._outage or key not in discovered.cgroups),
             ]
             waiting = [*self._restart.waiting, *_waiting(held, self._layout)]
-            for key, (path, origin) in seen.cgroups.items():
+            for key, (path, origin) in discovered.cgroups.items():
                 series = self._series.get(key)
                 if origin is None:
                     cgroups[key] = None
                 elif series is not None and (series.origin is origin or not origin.born):
                     cgroups[key] = _remnant(series)
                 else:
-                    bases = self._restart.bases(key, path, origin, seen.wall_offset_ns, (0, 0))
+                    bases = self._restart.bases(key, path, origin, discovered.wall_offset_ns, (0, 0))
                     by_device = self._layout.by_device(self._restart.devices(key, path, origin))
                     cgroups[key] = Remnant(path, origin.inode or 0, bases, by_device=by_device)
         waiting.sort(key=lambda waits: waits.mono_ns)
-        unix_ns = max(0, seen.mono_ns + seen.wall_offset_ns)
-        look = seen.look
+        unix_ns = max(0, discovered.mono_ns + discovered.wall_offset_ns)
+        discovery = discovered.discovery
         padded = tuple(waits._replace(values=_padded(waits.values, self._layout)) for waits in waiting)
         return Remembered(
-            seen.mono_ns, unix_ns, cgroups, look.root, look.unlisted, padded, look.kinds, self._layout.names
+            discovered.mono_ns,
+            unix_ns,
+            cgroups,
+            discovery.root,
+            discovery.unlisted,
+            padded,
+            discovery.kinds,
+            self._layout.names,
         )
 
     def _on_drop(self, series: Series, row: Row, full: bool) -> None:

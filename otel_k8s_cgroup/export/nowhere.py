@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from otel_k8s_cgroup.metrics import Rows
-    from otel_k8s_cgroup.model import Entity, Look, Origin, Pod, Reading
+    from otel_k8s_cgroup.model import Discovery, Entity, Origin, Pod, Reading
 
 
 class NoExporter:
@@ -26,12 +26,16 @@ class NoExporter:
     def start(self) -> None:
         """Nothing has to run."""
 
-    def holders(self, _cgroups: Mapping[str, tuple[str, Origin | None]], _look: Look) -> dict[str, Pod]:
+    def holders(self, _cgroups: Mapping[str, tuple[str, Origin | None]], _discovery: Discovery) -> dict[str, Pod]:
         """Nobody is remembered."""
         return {}
 
-    def saw(
-        self, looked_ns: int, wall_offset_ns: int, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look
+    def discovered(
+        self,
+        discovered_ns: int,
+        wall_offset_ns: int,
+        cgroups: Mapping[str, tuple[str, Origin | None]],
+        discovery: Discovery,
     ) -> None:
         """Nothing depends on it."""
 

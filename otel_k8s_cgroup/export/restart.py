@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.export.ledger import Devices
     from otel_k8s_cgroup.export.state import Remembered, Remnant, Waiting
     from otel_k8s_cgroup.metrics import Row
-    from otel_k8s_cgroup.model import Look, Pod
+    from otel_k8s_cgroup.model import Discovery, Pod
 
 _log = logging.getLogger(__name__)
 
@@ -45,15 +45,15 @@ class Restart:
         """Readings of cgroups that are still there as far as is known: their next reading has all that these have."""
         return self._held
 
-    def saw(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> list[Readings]:
-        """Takes a look at all cgroups (key → path, origin); what waits of those that have ended meanwhile."""
+    def discovered(self, cgroups: Mapping[str, tuple[str, Origin | None]], discovery: Discovery) -> list[Readings]:
+        """Takes a discovery of all cgroups (key → path, origin); what waits of those that have ended meanwhile."""
         remembered = self._remembered
-        if remembered and remembered.root is not None and remembered.root != look.root:
+        if remembered and remembered.root is not None and remembered.root != discovery.root:
             _log.warning(
                 "the state file is of another cgroup root (device, inode, version: %s, now %s): pods that are there "
                 "count from their first reading",
                 tuple(remembered.root),
-                tuple(look.root),
+                tuple(discovery.root),
             )
             self._remembered = None
         if not self._held:
@@ -64,10 +64,10 @@ class Restart:
             (self._held if self._is_there(waiting, cgroups) else ended).append(waiting)
         return [self._readings(waiting) for waiting in ended]
 
-    def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], look: Look) -> dict[str, Pod]:
+    def holders(self, cgroups: Mapping[str, tuple[str, Origin | None]], discovery: Discovery) -> dict[str, Pod]:
         """key → the pod that each of ``cgroups`` was named after, of those that are still the same cgroup."""
         remembered = self._remembered
-        if remembered is None or remembered.root != look.root:
+        if remembered is None or remembered.root != discovery.root:
             return {}
         return {
             key: remnant.pod
@@ -82,17 +82,17 @@ class Restart:
         """Where the counters of a cgroup begin of which this process has delivered nothing."""
         remembered = self._remembered
         if remembered and not origin.born:
-            looked = max((remembered.mono_ns, remembered.unix_ns), not_before)
+            discovered = max((remembered.mono_ns, remembered.unix_ns), not_before)
             if key not in remembered.cgroups:
                 if path.startswith(remembered.unlisted) or kind_of(key) not in remembered.kinds:
                     # It may have been there unseen, and delivered by an earlier process.
                     return start(self._layout, origin, wall_offset_ns, not_before)
-                return from_zero(self._layout, *looked)
+                return from_zero(self._layout, *discovered)
             remnant = remembered.cgroups[key]
             if remnant is not None and remnant.is_another(path, origin.inode or 0):
-                # The one before was there at that look, and a moment later, when it was read.
+                # The one before was there at that discovery, and a moment later, when it was read.
                 read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.key == key]
-                return from_zero(self._layout, *max([looked, *read, remnant.bases[:2]]))
+                return from_zero(self._layout, *max([discovered, *read, remnant.bases[:2]]))
             if remnant is not None and remnant.path == path:
                 return remnant.bases
         return start(self._layout, origin, wall_offset_ns, not_before)

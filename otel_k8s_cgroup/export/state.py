@@ -1,12 +1,12 @@
 """What was delivered, as the bytes of the state file: the format, and what of it is believed.
 
 It is JSON: the format's name and version, the boot's id (the monotonic clock and the counters begin anew with each
-boot), and the look at the cgroups that all of it is of: its time, the root, and what could not be listed. Then, of each
-cgroup that was there, which pod it was named after and where its next delta begins; and what waited to be delivered for
-good: the newest reading of each entity that had ended, or of every one where the receiver took nothing.
+boot), and the discovery of cgroups that all of it is of: its time, the root, and what could not be listed. Then, of
+each cgroup that was there, which pod it was named after and where its next delta begins; and what waited to be
+delivered for good: the newest reading of each entity that had ended, or of every one where the receiver took nothing.
 
 A cgroup that is not in the file was not there yet, unless it is where nothing could be listed; so all of its CPU time
-came after that look. So did that of one whose directory has another inode now.
+came after that discovery. So did that of one whose directory has another inode now.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ class Remembered:
     """What the file holds."""
 
     mono_ns: int
-    """When the cgroups were looked at."""
+    """When the cgroups were discovered."""
     unix_ns: int
     cgroups: dict[str, Remnant | None]
     """By their entity's key, all that were there; None where nothing was read of it."""
     root: CgroupRoot | None = None
     """None in a file of version 2."""
     unlisted: tuple[str, ...] = ()
-    """As ``Look.unlisted``."""
+    """As ``Discovery.unlisted``."""
     waiting: tuple[Waiting, ...] = ()
     """The oldest first."""
     kinds: frozenset[EntityKind] = frozenset({EntityKind.POD})
-    """As ``Look.kinds``."""
+    """As ``Discovery.kinds``."""
     names: Names = NO_NAMES
     """Of the counters that the bases are of, and of what waits."""
 
@@ -234,7 +234,7 @@ def parse_state(content: bytes, *, boot_id: str, now_ns: int) -> Remembered:
 
     Raises:
         NotOursError: the content is no state file's.
-        ValueError: it is not whole, of another version or of another boot; tells which.
+        ValueError: it is not whole, of another version or of another boot; the message names which.
     """
     state = decoded(content)
     version = state.get("version")

@@ -27,7 +27,7 @@ USER_AGENT = "otel-k8s-cgroup"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the receiver said of a request that it took."""
+    """What the receiver answered to a request that it took."""
 
     rejected_points: int = 0
     message: str = ""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from otel_k8s_cgroup.identity import (
+from otel_k8s_cgroup.model import NO_DETAILS, Choice, Details, Wanted
+from otel_k8s_cgroup.pod_attributes import (
     ANNOTATION,
     CONFIG_HASH,
     LABEL,
@@ -22,7 +23,6 @@ from otel_k8s_cgroup.identity import (
     service_attributes,
     workload_attributes,
 )
-from otel_k8s_cgroup.model import NO_DETAILS, Choice, Details, Wanted
 from otel_k8s_cgroup.selectors import Included, LabelSelector, Patterns
 
 from .containers import containers_of, pod_resources, qos_class_of
@@ -136,8 +136,8 @@ _NOTHING = Wanted()
 
 def qos_class(found: PodObject) -> str:
     """As the API says; where it does not, as it derives it."""
-    said = _word(found.status.qos_class) if found.status else None
-    return said if said in _QOS_CLASSES else qos_class_of(found)
+    reported = _word(found.status.qos_class) if found.status else None
+    return reported if reported in _QOS_CLASSES else qos_class_of(found)
 
 
 def owners(metadata: PodMetadata) -> list[OwnerReference]:

@@ -73,7 +73,7 @@ class Event(NamedTuple):
 
 
 class ListedPod(NamedTuple):
-    """A pod as one object tells it. That its ``cgroup_uid`` is not its own uid is what the object claims."""
+    """A pod as one object describes it. That its ``cgroup_uid`` is not its own uid is what the object claims."""
 
     pod: Pod
     created: str = ""
@@ -114,12 +114,9 @@ def parse_event(line: bytes, where: str) -> Event:
     return Event(event.type, bytes(event.object))
 
 
-def parse_pod(
-    obj: PodObject | bytes, node: str, *, by_kubelet: bool = False, reader: PodReader = _IDENTITY_ALONE
-) -> ListedPod | None:
+def parse_pod(obj: PodObject | bytes, node: str, *, reader: PodReader = _IDENTITY_ALONE) -> ListedPod | None:
     """``obj`` as a pod of ``node``; None where it is another node's or no node's yet.
 
-    ``by_kubelet``: it is the kubelet's own word or an operator's file, not what a pod's author may have written.
     ``reader``: reads what else the settings ask for.
     """
     found = obj if isinstance(obj, PodObject) else decoded_object(POD, obj)
@@ -130,7 +127,7 @@ def parse_pod(
     if found.spec is None or found.spec.node_name != node:
         return None
     started = found.status.start_time if found.status else None
-    config_hash, unbelieved = _config_hash(metadata, name, node, by_kubelet=by_kubelet)
+    config_hash, unbelieved = _config_hash(metadata, uid, name, node)
     chosen = reader.chooses(found, namespace)
     pod = Pod(
         uid=uid,
@@ -171,11 +168,12 @@ def parse_status(obj: PodObject | bytes) -> tuple[int, str]:
     return (status.code or 500) if known else 500, status.message or ""
 
 
-def _config_hash(metadata: PodMetadata, name: str, node: str, *, by_kubelet: bool) -> tuple[str | None, str | None]:
+def _config_hash(metadata: PodMetadata, uid: str, name: str, node: str) -> tuple[str | None, str | None]:
     """The hash of a static pod's manifest, which its cgroup is named after; or the one that is not believed.
 
-    A pod's author can write any annotation. The kubelet's list has the static pod itself, and there the kubelet sets
-    ``config.source``. The API has its mirror, of which a kubelet makes this:
+    A pod's author can write any annotation, and no uid. The kubelet's list has the static pod itself, whose uid is the
+    hash: https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/config/common.go
+    The API has its mirror, of which a kubelet makes this:
     https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/pod/mirror_client.go
     """
     if metadata.annotations is NOTHING:
@@ -184,7 +182,7 @@ def _config_hash(metadata: PodMetadata, name: str, node: str, *, by_kubelet: boo
     if annotations is None or not annotations.config_hash or not _UID.fullmatch(annotations.config_hash):
         return None, None
     config_hash = annotations.config_hash
-    if by_kubelet and annotations.config_source in ("file", "http"):
+    if config_hash == uid and annotations.config_source in ("file", "http"):
         return config_hash, None
     if annotations.config_mirror is None:
         return None, None

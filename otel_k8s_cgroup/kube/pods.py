@@ -281,7 +281,6 @@ def open_pods(
         chosen,
         PodStore(
             node,
-            by_kubelet=source.method != "api",
             reader=PodReader(wanted, choice, selected_by_server=hides_others),
             hides_others=hides_others,
         ),

@@ -32,7 +32,8 @@ def requirements(raw: msgspec.Raw) -> Resources | None:
     if found is None:
         return None
     (cpu_request, memory_request), (cpu_limit, memory_limit) = _amounts(found.requests), _amounts(found.limits)
-    return Resources(cpu_request, cpu_limit, memory_request, memory_limit)
+    # A limit of 0 is none, as the kubelet applies it.
+    return Resources(cpu_request, cpu_limit or None, memory_request, memory_limit or None)
 
 
 def amounts(raw: msgspec.Raw) -> Resources | None:

@@ -35,22 +35,18 @@ class PodStore:
 
     Args:
         node: whose pods they are.
-        by_kubelet: see ``parse_pod``.
         reader: what is read and kept of them, and which of them are measured.
         hides_others: whether the objects are only those that the API server has selected. What is not among them may
             have a cgroup all the same, which another pod may claim: so no claim is believed before a kubelet reports
             of the pod, as nobody else may.
     """
 
-    def __init__(
-        self, node: str, *, by_kubelet: bool = False, reader: PodReader | None = None, hides_others: bool = False
-    ) -> None:
+    def __init__(self, node: str, *, reader: PodReader | None = None, hides_others: bool = False) -> None:
         self.node = node
         self.hides_others = hides_others
         self.skipped_objects = 0
         self.refused_claims = 0
         """How many pods claimed a cgroup and were not believed."""
-        self._by_kubelet = by_kubelet
         self._reader = reader or PodReader()
         self._lock = threading.Lock()
         self._by_uid: dict[str, ListedPod] = {}
@@ -63,7 +59,7 @@ class PodStore:
         """cgroup uid → namespace and name of the claimant that was believed."""
         self._refused: set[str] = set()
         """The uids of pods whose claim was refused."""
-        self._said: set[str] = set()
+        self._logged_causes: set[str] = set()
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -130,13 +126,13 @@ class PodStore:
         """Counts an object that was passed over, and says why, once a cause."""
         self.skipped_objects += 1
         cause = str(error)
-        if cause not in self._said and len(self._said) < _MAX_CAUSES_SAID:
-            self._said.add(cause)
+        if cause not in self._logged_causes and len(self._logged_causes) < _MAX_CAUSES_SAID:
+            self._logged_causes.add(cause)
             log.warning("skipped: %s", cause)
 
     def _parse(self, obj: PodObject | bytes) -> ListedPod | None:
         try:
-            return parse_pod(obj, self.node, by_kubelet=self._by_kubelet, reader=self._reader)
+            return parse_pod(obj, self.node, reader=self._reader)
         except MalformedObject as error:
             self.skip(error)
             return None

@@ -13,9 +13,9 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.cadvisor_labels import LABELS
-from otel_k8s_cgroup.identity import QOS_CLASS
 from otel_k8s_cgroup.metrics import Instrument
 from otel_k8s_cgroup.model import EntityKind
+from otel_k8s_cgroup.pod_attributes import QOS_CLASS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -78,7 +78,7 @@ def test_without_containers_there_are_none(tree: Tree) -> None:
     node = Node(tree.root)
     assert node.read_well().keys() == {BURSTABLE}
     assert node.cgroups.found.keys() == {BURSTABLE}
-    assert node.cgroups.look.kinds == {EntityKind.POD}
+    assert node.cgroups.discovery.kinds == {EntityKind.POD}
 
 
 def test_a_container_that_is_born_counts_from_zero(tree: Tree, node: Node) -> None:
@@ -197,11 +197,11 @@ def test_a_pod_that_cannot_be_listed_holds_what_it_last_did(unprivileged: Path) 
     readings = node.read()
     assert readings.keys() == {BURSTABLE, FIRST, GUARANTEED}
     assert {(error.path, error.cause) for error in node.errors} == {(str(directory), "EACCES")}
-    assert [*node.cgroups.look.unlisted] == [f"{POD}/"]
+    assert [*node.cgroups.discovery.unlisted] == [f"{POD}/"]
     directory.chmod(0o700)
     readings = node.read()
     assert (readings[SECOND].origin.born, readings[SECOND].origin.mono_ns) == (True, before)
-    assert not node.cgroups.look.unlisted
+    assert not node.cgroups.discovery.unlisted
 
 
 @pytest.mark.parametrize("came", ["while we ran", "before us"])
@@ -375,6 +375,6 @@ def test_a_real_pod_that_is_gone_at_a_look_and_back_at_its_reading(kernel_tree: 
         # The clock is asked when the cgroups are listed, and then before each one is read.
         kernel_node.clock.at_call(2, make_anew)
         assert kernel_node.read_well(WANTED).keys() == {BURSTABLE}
-    looked_ns = kernel_node.clock.now_ns
+    discovered_ns = kernel_node.clock.now_ns
     reading = kernel_node.read_well(WANTED)[NEXT]
-    assert (reading.origin.born, reading.origin.mono_ns) == (True, looked_ns)
+    assert (reading.origin.born, reading.origin.mono_ns) == (True, discovered_ns)

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,6 @@ from .layouts import BURSTABLE, GUARANTEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from otel_k8s_cgroup.errors import CgroupError
 
@@ -383,7 +383,9 @@ def test_without_descriptors_a_process_that_is_held_is_asked(fake: FakeNode) -> 
     fake.bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    # Above what earlier tests of this process have left open.
+    most = max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 32
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, most), hard))
     try:
         with suppress(OSError):
             while True:

@@ -58,8 +58,8 @@ def test_without_them_there_are_pods_only(tree: Tree) -> None:
 def test_the_look_says_what_was_looked_for(tmp_path: Path) -> None:
     """An entity of another kind may have been there unseen: after a restart it is not taken for a new one."""
     everything = NodeCgroups(str(tmp_path), open_files=OpenFiles(0), clock=lambda: 1, containers=True, node_totals=True)
-    assert everything.look.kinds == frozenset(EntityKind)
-    assert Node(tmp_path, node_totals=True).cgroups.look.kinds == {EntityKind.POD, EntityKind.QOS, EntityKind.NODE}
+    assert everything.discovery.kinds == frozenset(EntityKind)
+    assert Node(tmp_path, node_totals=True).cgroups.discovery.kinds == {EntityKind.POD, EntityKind.QOS, EntityKind.NODE}
 
 
 def test_a_level_that_is_born_and_one_that_ends(tree: Tree) -> None:

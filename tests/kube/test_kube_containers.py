@@ -238,6 +238,13 @@ def test_what_a_pod_asks_for_is_what_the_scheduler_counts(
     assert (desired.cpu_request_nanocores, desired.cpu_limit_nanocores) == nanocores
 
 
+def test_a_limit_of_0_is_none() -> None:
+    """As the kubelet applies it. A request of 0 is one."""
+    amounts = {"limits": {"cpu": "0", "memory": 0}, "requests": {"cpu": "0", "memory": "0"}}
+    (container,) = parsed(with_containers({"name": "app", "resources": amounts})).containers
+    assert container.desired == Resources(0, None, 0, None)
+
+
 def test_pod_level_resources_and_overhead() -> None:
     """What the pod itself specifies counts, whatever its containers have; overhead joins what is there."""
     obj = with_containers({"name": "app", "resources": {"requests": {"cpu": "1", "memory": "1Mi"}}})

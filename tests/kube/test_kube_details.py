@@ -239,7 +239,7 @@ ANNOTATED = {f"resource.opentelemetry.io/service.{key}": f"my-{key}" for key in 
             owned("StatefulSet", "db", labels=NAMED, annotations=ANNOTATED),
             "my-name",
             "my-version",
-            "my-instance.id",
+            "default.web-0",
         ),
     ],
 )
@@ -256,6 +256,8 @@ def test_annotations_become_attributes_but_say_nothing_of_who_the_pod_is() -> No
         for key in [
             *("k8s.pod.uid", "k8s.namespace.name", "k8s.cluster.name", "container.id", "cgroup.path", "process.pid"),
             *("otel_k8s_cgroup.qos_class", "telemetry.sdk.name", "k8s", "", "a b", "é", "x" * 129, "team"),
+            *("k8s_pod_name", "K8s.pod.name", "k8s-pod-name", "container_id", "otel.k8s.cgroup.qos_class"),
+            *("service.instance.id", "service_instance_id", "Service.Instance.Id"),
         ]
     } | {"resource.opentelemetry.io/deployment.environment.name": "prod", "opentelemetry.io/x": "y"}
     shared = (("team", "ours"), ("service.name", "of all"), ("k8s.cluster.name", "c1"))

@@ -51,8 +51,8 @@ def _json(obj: object) -> bytes:
     return json.dumps(obj).encode()
 
 
-def _parsed(obj: object, *, by_kubelet: bool = False) -> Pod | None:
-    listed = parse_pod(_json(obj), "node-1", by_kubelet=by_kubelet)
+def _parsed(obj: object) -> Pod | None:
+    listed = parse_pod(_json(obj), "node-1")
     return listed and listed.pod
 
 
@@ -120,13 +120,16 @@ def test_the_uid_in_the_cgroups_path(metadata: dict[str, Any], uid: str) -> None
     assert (parsed.uid, parsed.cgroup_uid, parsed.config_hash) == ("own", uid, uid if uid != "own" else None)
 
 
-@pytest.mark.parametrize(("source", "uid"), [("file", HASH), ("http", HASH), ("api", "own"), (None, "own")])
-def test_a_kubelet_says_which_pods_are_static(source: str | None, uid: str) -> None:
-    """By ``config.source``, which it sets on each pod, whatever the pod's author wrote; its list has no mirrors."""
+@pytest.mark.parametrize(
+    ("source", "uid", "config_hash"),
+    [("file", HASH, HASH), ("http", HASH, HASH), ("api", HASH, None), (None, HASH, None), ("file", "own", None)],
+)
+def test_a_kubelet_lists_static_pods_by_their_hash(source: str | None, uid: str, config_hash: str | None) -> None:
+    """Its list has no mirrors. Nobody gets a cgroup but that of its own uid, which no pod's author can choose."""
     annotations = {"kubernetes.io/config.source": source, "kubernetes.io/config.hash": HASH}
-    parsed = _parsed(pod("etcd-node-1", uid="own", annotations=annotations), by_kubelet=True)
+    parsed = _parsed(pod("etcd-node-1", uid=uid, annotations=annotations))
     assert parsed is not None
-    assert (parsed.cgroup_uid, parsed.config_hash) == (uid, uid if uid != "own" else None)
+    assert (parsed.cgroup_uid, parsed.config_hash) == (uid, config_hash)
 
 
 def test_what_looks_like_a_mirror_and_is_none_is_told() -> None:

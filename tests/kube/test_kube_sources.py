@@ -35,9 +35,8 @@ def _list(*names: str) -> str:
 
 def test_the_kubelet_is_asked_every_ten_seconds(api: KubeApi, watch: Watch, waits: Waits) -> None:
     """No watch there: its whole list again, static pods under the hash that their cgroup has."""
-    api.add(
-        pod("a"), pod("etcd", annotations={"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "h4sh"})
-    )
+    static = {"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "h4sh"}
+    api.add(pod("a"), pod("etcd", uid="h4sh", annotations=static))
     waits.hold()
     watcher = watch(KUBELET, times=None)
     waits.reached(1)

@@ -9,7 +9,7 @@ import pytest
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles, directories
 from otel_k8s_cgroup.cgroup.locate import subdirectories
-from otel_k8s_cgroup.model import CgroupRoot, Look
+from otel_k8s_cgroup.model import CgroupRoot, Discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_it_tells_the_root_by_device_inode_and_version(tmp_path: Path) -> None:
     cgroups = NodeCgroups(str(tmp_path), open_files=OpenFiles(10), clock=lambda: 1)
     cgroups.read((), ignore)
     status = tmp_path.stat()
-    assert cgroups.look == Look(CgroupRoot(status.st_dev, status.st_ino, 2))
+    assert cgroups.discovery == Discovery(CgroupRoot(status.st_dev, status.st_ino, 2))
     cgroups.close()
 
 
@@ -57,9 +57,9 @@ def test_it_names_what_could_not_be_listed(tmp_path: Path, monkeypatch: pytest.M
     now_ns = 10**9
     cgroups = NodeCgroups(str(tmp_path), open_files=OpenFiles(10), clock=lambda: now_ns)
     cgroups.read((), ignore)
-    assert list(cgroups.look.unlisted) == [f"{level}/"]
+    assert list(cgroups.discovery.unlisted) == [f"{level}/"]
     refuses = False
     now_ns += 60 * 10**9
     cgroups.read((), ignore)
-    assert not cgroups.look.unlisted
+    assert not cgroups.discovery.unlisted
     cgroups.close()
