@@ -12,7 +12,6 @@ import yaml
 
 from deploy import helm, render
 from otel_k8s_cgroup import settings
-from otel_k8s_cgroup.logs import Heard
 from otel_k8s_cgroup.settings.model import rows
 from tests.deploy.files import Container, Object, container, objects_in, of_kind
 
@@ -43,7 +42,7 @@ def refusal(*arguments: str, kube_version: str = "1.37.0") -> str:
 
 
 def read(objects: list[Object], directory: Path) -> Settings:
-    """The settings that the program has in the pod; it warns of none, as of one that has no effect."""
+    """The settings that the program has in the pod."""
     inside = container(objects)
     secrets = {"otlp-credentials": {"otlp-headers": "authorization=Basic%20eA"}, **inside.secrets}
     inside = Container(inside.pod, inside.spec, inside.config, secrets)
@@ -51,11 +50,7 @@ def read(objects: list[Object], directory: Path) -> Settings:
     service_account.mkdir(parents=True)
     (service_account / "ca.crt").write_text("PEM")
     environ = inside.environ(NODE, inside.lay_out(directory / "node"))
-    warnings = Heard()
-    with warnings.of("otel_k8s_cgroup"):
-        found = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
-    assert warnings.lines == []
-    return found
+    return settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
 
 
 # --- one a values file ----------------------------------------------------------------------------------------------
@@ -262,9 +257,9 @@ def test_each_values_file_has_its_test() -> None:
 
 @needs_helm
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_values_file(name: str, tmp_path: Path) -> None:
+def test_a_values_file(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Renders objects that the API's own schemas take, a pod in which the program finds its settings, and what the file
-    is for. Everything but the extra and the asked-for stays confined as the plain manifest is.
+    is for; of no setting it warns that it has no effect. Everything but the extra and the asked-for stays confined as the plain manifest is.
     """
     objects = rendered("-f", values_file(name))
     for obj in objects:
@@ -278,6 +273,7 @@ def test_a_values_file(name: str, tmp_path: Path) -> None:
     assert container(objects).spec["securityContext"] == container().spec["securityContext"]
     assert container(objects).pod["securityContext"] == container().pod["securityContext"]
     EXPECTED[name](objects, read(objects, tmp_path))
+    assert caplog.messages == []
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
@@ -315,10 +311,11 @@ def test_the_schema_knows_each_value_and_no_other() -> None:
 
 
 @needs_helm
-def test_what_is_scraped_alone_has_no_state_file(tmp_path: Path) -> None:
+def test_what_is_scraped_alone_has_no_state_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever state says: there is nothing to remember, and no setting without an effect."""
     objects = rendered("--set", "otlp.endpoint=none,health.scrape=true,state.kind=hostPath")
     assert read(objects, tmp_path).state_file is None
+    assert caplog.messages == []
 
 
 @needs_helm
