@@ -259,7 +259,8 @@ def test_each_values_file_has_its_test() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_values_file(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Renders objects that the API's own schemas take, a pod in which the program finds its settings, and what the file
-    is for; of no setting it warns that it has no effect. Everything but the extra and the asked-for stays confined as the plain manifest is.
+    is for; of no setting it warns that it has no effect. Everything but the extra and the asked-for stays confined as
+    the plain manifest is.
     """
     objects = rendered("-f", values_file(name))
     for obj in objects:
