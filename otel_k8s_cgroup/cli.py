@@ -261,14 +261,15 @@ def build_parser(command: str | None) -> _Parser:
     check = commands.add_parser(
         "check",
         help="what is wrong, and how to mend it",
-        description="Tries each thing that `run` needs, and says what is wrong and how to mend it.",
+        description="Tests everything that `run` needs, in the same way that `run` uses it. For each failure it shows "
+        "the cause and the fix.",
     )
     check.add_argument("--json", action="store_true", help="JSON instead of the table")
     check.add_argument(
-        "--pre", action="store_true", help="before installing, from a machine that is no node, with a kubeconfig"
+        "--pre", action="store_true", help="before you install, on a machine outside the cluster, with your kubeconfig"
     )
     check.add_argument(
-        "--wait", type=_seconds, default=0.0, metavar="1m", help="try again until nothing fails, so long at most"
+        "--wait", type=_seconds, default=0.0, metavar="1m", help="repeat until nothing fails, for at most so long"
     )
     check.set_defaults(do=_check)
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from otel_k8s_cgroup.errors import SettingsError
 from otel_k8s_cgroup.model import TokenRetrieval
 from otel_k8s_cgroup.settings.given import Given, one_line
+from otel_k8s_cgroup.settings.model import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NODE = "none"
-"""In place of a node's name: nothing that is tried there needs one, and a laptop's name may be no name of a node."""
-
+_NODE = "none"
 _FILES = ("k8s_ca_file", "kubelet_ca_file", "otlp_certificate", "otlp_client_certificate", "otlp_client_key")
 _PAIR = frozenset({"otlp_client_certificate", "otlp_client_key"})
 
@@ -42,7 +41,14 @@ def without_files_of_the_pod(found: dict[str, Given], absent: dict[str, str]) ->
     return {key: given for key, given in found.items() if key not in absent}
 
 
-def users_kubeconfig(found: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Given]:
+def defaults_before_install(found: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Given]:
+    """In place of a pod's. Raises SettingsError."""
+    # Nothing that is tried here needs a node, and a laptop may have a name that no node has.
+    node = {} if environ.get("NODE_NAME", "").strip() else {"k8s_node": Given(_NODE, DEFAULT)}
+    return node | _users_kubeconfig(found, environ)
+
+
+def _users_kubeconfig(found: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Given]:
     """As kubectl does, the user's own kubeconfig is taken where no setting says where the API is: of the files that
     ``KUBECONFIG`` names the first that has the context, else ``~/.kube/config``. Raises SettingsError.
     """

@@ -86,7 +86,7 @@ def _without_effect(settings: Settings) -> Iterator[tuple[str, str]]:
     if _is_asked(settings, "metrics"):
         for group in settings.metrics:
             if group not in sent:
-                yield f"metrics: {group}", "another schema"
+                yield f"metrics: {group}", f"another schema than {', '.join(settings.schemas)}"
     for group, _ in settings.intervals:
         if group not in sent and group not in settings.metrics:
             yield f"intervals: {group}", f'metrics with "{group}"'

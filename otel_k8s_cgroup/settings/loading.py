@@ -14,7 +14,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from otel_k8s_cgroup.errors import SettingsError
 from otel_k8s_cgroup.settings import values
-from otel_k8s_cgroup.settings.before_install import NODE, users_kubeconfig, without_files_of_the_pod
+from otel_k8s_cgroup.settings.before_install import defaults_before_install, without_files_of_the_pod
 from otel_k8s_cgroup.settings.effects import warn_of_no_effect
 from otel_k8s_cgroup.settings.file import read_file
 from otel_k8s_cgroup.settings.given import Given, joined, one_line, refusal, unknown
@@ -92,12 +92,10 @@ def load(
     fixed = (_from_flags(flags, parameters), _from_environ(environ), from_environment(environ), from_file)
     # What a flag or a variable says instead is not lacking.
     absent = {key: why for key, why in absent.items() if not any(key in found for found in fixed)}
-    if before_install:
-        hostname = lambda: NODE  # noqa: E731 a name in place of another's
     warn_of_misspelt(environ)
     places = (
         *(_Place(_always(found)) for found in fixed),
-        _Place(lambda found: users_kubeconfig(found, environ) if before_install else {}),
+        _Place(lambda found: defaults_before_install(found, environ) if before_install else {}),
         _Place(_kubeconfig),
         _Place(lambda found: _defaults(found, environ, hostname, service_account_dir)),
         _Place(lambda _found: _standard(environ)),

@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from otel_k8s_cgroup.check import CHECKS, Bench, Result, Status, run_checks
 from otel_k8s_cgroup.check.model import Skipped
-from otel_k8s_cgroup.check.probes import clock
+from otel_k8s_cgroup.check.sending import clock
 from otel_k8s_cgroup.settings import load
 from tests.fakes.faulty_otlp import FaultyServer, free_port
 from tests.fakes.kube_api import KubeApi, failing, pod
@@ -618,7 +618,10 @@ def test_wrong_settings_end_the_wait(world: World) -> None:
 def test_wait_tries_until_nothing_fails(world: World) -> None:
     """As after an installation: an API that denies for a moment what it grants."""
     world.api.on("watch", failing(403, "not yet"))
-    assert world.program("--wait", "1m")[0] == 0
+    world.flags["include_containers"] = "x"
+    code, output = world.program("--wait", "1m")
+    assert code == 0
+    assert "include_containers has no effect (flag --include-containers): it needs containers = true" in output
     assert len([each for each in world.api.requests if each.verb == "watch"]) == 2
 
 

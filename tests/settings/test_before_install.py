@@ -107,7 +107,9 @@ def test_files_that_are_no_kubeconfig(read: Callable[..., Settings], tmp_path: P
 
 def test_a_name_that_no_node_may_have(read: Callable[..., Settings]) -> None:
     """Nothing that is tried needs one."""
-    assert "Laptop" not in read().k8s_node
+    settings = read()
+    assert ("Laptop" in settings.k8s_node, settings.sources["k8s_node"]) == (False, "default")
+    assert read(NODE_NAME="node-2").k8s_node == "node-2"
     assert read(flags={"k8s_node": "node-1"}).k8s_node == "node-1"
 
 

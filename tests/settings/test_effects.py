@@ -76,7 +76,7 @@ CASES = [
     Case("otlp_insecure", "true", {}, "without http://", {"otlp_endpoint": "a:1"}),
     Case("intervals", '{ network = "1m" }', {"metrics": "cpu"}, 'metrics with "network"', {"metrics": "network"}),
     Case("intervals", '{ limits = "1m" }', {}, 'metrics with "limits"', {"metrics": "cpu,limits"}),
-    Case("metrics", "cpu,hugetlb", {"schema": "cadvisor"}, "another schema", {"schema": "alumet"}),
+    Case("metrics", "cpu,hugetlb", {"schema": "cadvisor"}, "another schema than cadvisor", {"schema": "alumet"}),
 ]
 
 
