@@ -37,6 +37,8 @@ class Kubeconfig:
         self.path = Path(path)
         document = _mapping(_parsed(self.path), "the file")
         contexts = _by_name(document, "contexts", "context")
+        if not contexts:
+            raise ValueError("it has no contexts")
         if context is None:
             context = _text(document, "current-context", "the file")
             if context is None:

@@ -154,6 +154,7 @@ def test_json_is_yaml(read: Read, path: Path) -> None:
         (kubeconfig() | {"current-context": "prd"}, ["no context prd", "is prod meant?"]),
         (kubeconfig() | {"clusters": None}, ["no cluster c", "none"]),
         (kubeconfig() | {"users": []}, ["no user me"]),
+        (kubeconfig() | {"contexts": None}, ["it has no contexts"]),
         (kubeconfig() | {"contexts": "x"}, ["contexts is no list"]),
         (kubeconfig({"exec": {}}), ["a program (exec)"]),
         (kubeconfig({"as-groups": ["x"]}), ["'as-groups'"]),
