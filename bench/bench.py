@@ -91,7 +91,7 @@ def pipeline(node: Node, *, point_attributes: bool, metrics: Sequence[Metric] = 
     pods = pods_of(node)
     transport = ToNowhere()
     instruments = Instruments(metrics)
-    exporter = Exporter(transport, instruments.know, queue_bytes=1 << 30)
+    exporter = Exporter(transport, instruments, queue_bytes=1 << 30)
     cgroups = NodeCgroups(
         str(node.root),
         open_files=OpenFiles(100_000),

@@ -45,7 +45,7 @@ def profile(pods: int, seconds: float) -> tuple[Counter[str], Counter[str], int]
     with made(pods) as node:
         known = pods_of(node)
         instruments = Instruments(ALUMET)
-        exporter = Exporter(ToNowhere(), instruments.know, queue_bytes=1 << 30)
+        exporter = Exporter(ToNowhere(), instruments, queue_bytes=1 << 30)
         cgroups = NodeCgroups(str(node.root), open_files=OpenFiles(100_000), clock=time.monotonic_ns)
 
         entities = {

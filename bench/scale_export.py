@@ -41,7 +41,7 @@ class Agent:
         self._readings = [_readings(pod, path, rng) for pod, path in known]
         self._instruments = Instruments(ALUMET)
         transport = open_transport(OtlpTarget("http/protobuf", f"{endpoint}/v1/metrics", compression=compression))
-        self._exporter = Exporter(transport, self._instruments.know, queue_bytes=1 << 28)
+        self._exporter = Exporter(transport, self._instruments, queue_bytes=1 << 28)
         self._exporter.start()
 
     def tick(self) -> None:

@@ -28,7 +28,7 @@ from otel_k8s_cgroup.metrics import ALL_KINDS, Column, Instrument, Rows, columns
 from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from opentelemetry.metrics import Meter
     from opentelemetry.sdk.metrics._internal.measurement import Measurement
@@ -130,6 +130,10 @@ class Instruments:
         self._members: dict[tuple[Metric, Point], dict[str, None]] = {
             (metric, point): {} for metric in metrics if metric.by for point in metric.points
         }
+        self.families = {
+            Column(metric, point).family: point.figure for metric, point in self._members if metric.has_deltas
+        }
+        """Of the columns that come with the members and are sent as deltas: family → figure."""
         self._is_full = False
         """Whether a member was refused, and that was logged."""
         self._table = Table(())
@@ -192,10 +196,10 @@ class Instruments:
             values += self._of_members(of_members)
         return Rows(self.columns, list(zip(*values, strict=True)) if values else [()] * len(readings))
 
-    def know(self, labels: Sequence[str]) -> tuple[Column, ...]:
+    def know(self, labels: Collection[str]) -> tuple[Column, ...]:
         """The columns, with those of the members that have such labels (``Column.label``): of a process before this."""
         for metric, point in self._members:
-            prefix = f"{Column(metric, point).label} "
+            prefix = f"{Column(metric, point).family} "
             for label in labels:
                 if label.startswith(prefix):
                     self._find(metric, point, label.removeprefix(prefix))

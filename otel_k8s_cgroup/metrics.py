@@ -105,10 +105,14 @@ class Column:
         return self.metric.is_double
 
     @property
+    def family(self) -> str:
+        """What all members' columns are called."""
+        return " ".join((self.metric.name, *(value for _, value in self.point.attributes)))
+
+    @property
     def label(self) -> str:
         """Its name in the state file."""
-        of_member = () if self.member is None else (self.member,)
-        return " ".join((self.metric.name, *(value for _, value in self.point.attributes), *of_member))
+        return self.family if self.member is None else f"{self.family} {self.member}"
 
 
 def member_attributes(metric: Metric, member: str, name: str | None) -> tuple[tuple[str, str], ...]:

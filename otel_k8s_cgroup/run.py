@@ -155,7 +155,7 @@ def run(
     if settings.otlp.endpoint:
         exporter = Exporter(
             open_transport(settings.otlp),
-            instruments.know,
+            instruments,
             queue_bytes=settings.queue_bytes,
             endpoint=settings.otlp.endpoint,
             prefix=settings.metric_prefix,

@@ -64,7 +64,8 @@ def _costs() -> Iterator[str]:
         of_network = {"net/dev" for figure in figures if figure.net_dev is not None}
         v2 = {source.file for figure in figures for source in figure.v2[:1]} | of_network
         v1 = {(source.controller, source.file) for figure in figures for source in figure.v1[:1]} | of_network
-        yield f"| `{name}` | {points}{member} | {len(v2)}{member if name == 'hugetlb' else ''} | {len(v1)} |"
+        a_size = member if name == "hugetlb" else ""
+        yield f"| `{name}` | {points}{member} | {len(v2)}{a_size} | {len(v1)}{a_size} |"
 
 
 def _rows(metrics: Iterable[Metric], default: set[str]) -> Iterator[str]:

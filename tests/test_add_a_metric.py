@@ -49,7 +49,7 @@ def test_two_rows_are_a_metric(tmp_path: Path, version: Literal[1, 2]) -> None:
     with OtlpReceiver("http/protobuf") as receiver:
         transport = open_transport(OtlpTarget("http/protobuf", f"{receiver.endpoint}/v1/metrics"))
         instruments = Instruments((*ALUMET, METRIC))
-        exporter = Exporter(transport, instruments.know, queue_bytes=1 << 20)
+        exporter = Exporter(transport, instruments, queue_bytes=1 << 20)
         pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
         agent = Agent(
             cgroups=cgroups, pods=lambda: pods, exporter=exporter, instruments=instruments, describe=Describe()

@@ -85,7 +85,7 @@ class Run:
         agent = Timed(
             cgroups=NodeCgroups(str(self.root), open_files=OpenFiles(100), clock=clock),
             pods=tuple,
-            exporter=Flushed(NoReceiver(), Instruments(ALUMET).know, queue_bytes=1 << 20),
+            exporter=Flushed(NoReceiver(), Instruments(ALUMET), queue_bytes=1 << 20),
             instruments=Instruments(ALUMET),
             describe=Describe(),
             mono_clock=clock,
@@ -127,7 +127,7 @@ def test_a_root_that_is_none_is_waited_for(root: Path, caplog: pytest.LogCapture
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=tuple,
-        exporter=Exporter(NoReceiver(), Instruments(ALUMET).know, queue_bytes=1 << 20),
+        exporter=Exporter(NoReceiver(), Instruments(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
         describe=Describe(),
     )
@@ -159,7 +159,7 @@ def test_time_that_passes_between_the_clocks_is_no_step_of_the_wall_clock(root: 
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=clock),
         pods=tuple,
-        exporter=Offsets(NoReceiver(), Instruments(ALUMET).know, queue_bytes=1 << 20),
+        exporter=Offsets(NoReceiver(), Instruments(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
         describe=Describe(),
         mono_clock=clock,
@@ -175,7 +175,7 @@ def test_pods_without_cgroups_are_reported_within_two_ticks(root: Path, caplog: 
     agent = Agent(
         cgroups=NodeCgroups(str(root), open_files=OpenFiles(100), clock=Clock()),
         pods=lambda: pods,
-        exporter=Exporter(NoReceiver(), Instruments(ALUMET).know, queue_bytes=1 << 20),
+        exporter=Exporter(NoReceiver(), Instruments(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
         describe=Describe(),
         source="the kubelet",
@@ -205,7 +205,7 @@ def test_a_pod_that_is_left_out_before_it_is_named_is_not_sent_at_its_end(tmp_pa
         cgroups=NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=Clock()),
         pods=lambda: listed[-1],
         left_out=lambda: left_out[-1],
-        exporter=Noted(NoReceiver(), Instruments(ALUMET).know, queue_bytes=1 << 20),
+        exporter=Noted(NoReceiver(), Instruments(ALUMET), queue_bytes=1 << 20),
         instruments=Instruments(ALUMET),
         describe=Describe(),
     )

@@ -100,7 +100,7 @@ def test_a_pod_on_the_hosts_network_by_the_api(tmp_path: Path, started: str | No
         listed[0] = (replace(listed[0][0], details=Details()),)
     assert rows == [None, {"eth0": 5}]
     receiver, instruments = Receiver(), Instruments(metrics)
-    exporter = Exporter(receiver, instruments.know, queue_bytes=1 << 20)
+    exporter = Exporter(receiver, instruments, queue_bytes=1 << 20)
     agent = Agent(
         cgroups=cgroups,
         pods=lambda: listed[0],
@@ -132,7 +132,7 @@ def test_over_a_restart_with_a_state_file_it_goes_on(tmp_path: Path) -> None:
         """Each: interfaces with the bytes that they have received."""
         instruments = Instruments(metrics)
         saver = StateSaver(StateFile(str(tmp_path / "state")))
-        exporter = Exporter(receiver, instruments.know, queue_bytes=1 << 20, state=saver)
+        exporter = Exporter(receiver, instruments, queue_bytes=1 << 20, state=saver)
         cgroups = NodeCgroups(
             str(tree.root),
             open_files=OpenFiles(100),
@@ -173,7 +173,7 @@ def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version:
     metrics = select((schema,), ("cpu", "network"))
     now_ns = SECOND
     receiver, instruments = Receiver(), Instruments(metrics)
-    exporter = Exporter(receiver, instruments.know, queue_bytes=1 << 20)
+    exporter = Exporter(receiver, instruments, queue_bytes=1 << 20)
     cgroups = NodeCgroups(
         str(tree.root),
         open_files=OpenFiles(100),
@@ -194,7 +194,7 @@ def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version:
     for number, (received, sent) in enumerate(TICKS):
         numbers = (*received, 0, 0, 0, 0, *sent, 0, 0, 0, 0)
         (proc / "7/net/dev").write_text(f"head\nhead\n    lo: {'9 ' * 16}\n  eth0: {' '.join(map(str, numbers))}\n")
-        receiver.is_up = number != 1
+        receiver.answer = "is down" if number == 1 else "takes"
         agent.tick()
         exporter.deliver()
         now_ns += SECOND

@@ -20,7 +20,11 @@ from otel_k8s_cgroup.settings import load
 from otel_k8s_cgroup.settings.model import rows
 from tests.metrics_page import PAGE, page
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(path for room in ("bench", "deploy", "docs") for path in (ROOT / room).rglob("*.md"))]
+)
 
 OTLP_TYPES = {
     Instrument.COUNTER: "Sum, delta, monotonic",
@@ -46,9 +50,19 @@ def test_the_metric_table_has_every_metric_with_its_type_and_unit() -> None:
 
 def test_the_settings_table_has_every_key_with_its_default_and_meaning() -> None:
     """One row of the README a key, with the words of ``run --help``."""
-    described = {name: field.description for name, field in rows().items()}
+    # A renderer would take <key> for a tag, and drop it.
+    described = {name: (field.description or "").replace("<", r"\<") for name, field in rows().items()}
     told = {key.strip("`"): f"{meaning} (default: {default})" for key, default, meaning in table("settings")}
     assert told == described
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_word_of_a_document_is_taken_for_a_tag(document: Path) -> None:
+    """A renderer of Markdown drops what it does not know. Only anchors and marks are HTML."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text, flags=re.DOTALL)
+    tags = re.findall(r"(?<!\\)<[\w/!?][^>]*>", text)
+    assert [tag for tag in tags if not re.fullmatch(r'<a id="[\w-]+">|</a>|<!-- \w+: (begin|end) -->', tag)] == []
 
 
 def test_the_table_of_own_metrics_has_every_row() -> None:
@@ -67,6 +81,11 @@ def test_the_table_of_checks_has_every_row() -> None:
 def test_the_page_of_all_metrics_is_that_of_the_rows() -> None:
     """``python -m tests.metrics_page`` writes it."""
     assert PAGE.read_text() == page()
+
+
+def test_what_a_group_costs_is_by_its_files() -> None:
+    """A page size has files of its own in each version of cgroups."""
+    assert "| `hugetlb` | 3 a size | 3 a size | 3 a size |" in page()
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\| `otel-k8s-cgroup (\w+)", README, re.MULTILINE))

@@ -100,7 +100,7 @@ def sent(fixture: str, metrics: Sequence[Metric], directory: Path, latest: Lates
             (directory / controller / "cgroup.procs").write_text("")
     kept = Kept()
     instruments = Instruments(metrics, {"8:0": "sda"}.get)
-    exporter = Exporter(kept, instruments.know, queue_bytes=1 << 20)
+    exporter = Exporter(kept, instruments, queue_bytes=1 << 20)
     cgroups = NodeCgroups(
         str(directory),
         open_files=OpenFiles(1000),

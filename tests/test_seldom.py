@@ -29,6 +29,7 @@ from tests.otlp import points
 from tests.programs import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from otel_k8s_cgroup.model import Group, Schema
@@ -46,10 +47,15 @@ class Receiver:
 
     is_up: bool = True
     messages: list[ExportMetricsServiceRequest] = field(default_factory=list)
+    meanwhile: Callable[[], None] | None = None
+    """What happens, once, while the next request is under way."""
 
     def send(self, body: bytes) -> Receipt:
         if not self.is_up:
             raise ExportRetryable("receiver", "unavailable", "not now")
+        if happens := self.meanwhile:
+            self.meanwhile = None
+            happens()
         self.messages.append(ExportMetricsServiceRequest.FromString(body))
         return Receipt()
 
@@ -87,7 +93,7 @@ class Node:
             instruments = Instruments(metrics)
             exporter = Exporter(
                 self.receiver,
-                instruments.know,
+                instruments,
                 queue_bytes=queue_bytes,
                 seldom=seldom_of(metrics, parts),
                 state=self._saver,
@@ -129,9 +135,10 @@ class Node:
         container.mkdir(exist_ok=True)
         (container / "cpu.stat").write_text(f"usage_usec {usec}\nuser_usec {usec}\nsystem_usec 0\n")
 
-    def tick(self) -> None:
+    def tick(self, *, delivers: bool = True) -> None:
         self.agent.tick()
-        self.exporter.deliver()
+        if delivers:
+            self.exporter.deliver()
         self.now_ns += SECOND
 
     def sent(self, name: str) -> list[Point]:
@@ -256,6 +263,52 @@ def test_what_is_read_more_rarely_is_not_lost_with_a_full_queue(tmp_path: Path, 
     node.tick()
     assert total(node.sent("cpu_time_delta")) == 1_000_000 * (ticks - 1)
     assert total(node.sent("cgroup_io_rbytes")) == last_io
+
+
+@pytest.mark.parametrize("outage", range(20, 40))
+def test_a_reading_that_is_dropped_while_a_request_is_under_way_counts_once(tmp_path: Path, outage: int) -> None:
+    """The queue is full at the end of an outage, and CPU time is read at every tenth tick."""
+    node = Node(tmp_path / "cgroup", "cpu", "memory", queue_bytes=7_800, intervals={"cpu": timedelta(seconds=10)})
+    node.listed = (POD,)
+    used = 1000
+
+    def tick(*, delivers: bool = True) -> None:
+        nonlocal used
+        node.use(used)
+        node.tick(delivers=delivers)
+        used += 100
+
+    for _ in range(3):
+        tick()
+    node.receiver.is_up = False
+    for _ in range(outage):
+        tick()
+    node.receiver.is_up = True
+    node.receiver.meanwhile = lambda: tick(delivers=False)
+    for _ in range(12):
+        tick()
+    node.use(used)
+    node.agent.tick(is_last=True)
+    node.exporter.deliver()
+    assert total(node.sent("cpu_time_delta")) == 1000 * (used - 1000)
+
+
+def test_the_start_of_a_cgroup_that_was_made_anew_stays(tmp_path: Path) -> None:
+    """As a static pod's at the same path: its cumulative counters go on from one start over each restart."""
+    node = Node(tmp_path / "cgroup", "cpu", schemas=("semconv",), state=tmp_path / "state.json")
+    node.listed = (replace(POD, start_time="2001-01-01T00:00:00Z"),)
+    node.use(5000)
+    node.tick()
+    (node.tree.root / node.tree.path(UID)[1:]).rename(tmp_path / "before")
+    starts: list[set[int]] = []
+    for used in (100, 300, 400):
+        node.use(used)
+        node.restart()
+        node.receiver.messages.clear()
+        node.tick()
+        node.tick()
+        starts.append({point.start_ns for point in node.sent("k8s.pod.cpu.time")})
+    assert starts == [{10**18 + SECOND}] * 3
 
 
 @pytest.mark.parametrize("used_before", [0, 500])

@@ -25,7 +25,7 @@ _LINE_CHARACTERS = 1000
 _END_SECONDS = 8.0
 
 # Settings of the user's own shell would lead the demo's exporter elsewhere.
-_FOREIGN = re.compile(r"OTEL_.*|NODE_NAME|KUBERNETES_(SERVICE|PORT).*|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
+_FOREIGN = re.compile(r"OTEL_.*|NODE_NAME|HOST_IP|KUBERNETES_(SERVICE|PORT).*|(HTTPS?|ALL|NO)_PROXY", re.IGNORECASE)
 
 OWN_COMMAND = (sys.executable, "-m", "otel_k8s_cgroup", "run")
 

@@ -312,8 +312,13 @@ class Delivery:
     def _settled(self, group: Group) -> None:
         """Called while the queue drops nothing."""
         series = group.series
-        if series.carried is group.carried and group.carried:
-            series.carried = {}
+        if series.carried:
+            # What was dropped while the request was under way may be newer, and may be older.
+            counters, there = group.parts[-1].readings.layout.counters, group.after.by_number()
+            delivered = {counters[number]: base.value for number, base in there.items()}
+            series.carried = {
+                place: value for place, value in series.carried.items() if value > delivered.get(place, -1)
+            }
         if series.dropped is not None:
             self._stats.folded_ns += series.folded(group.after.first)
         series.delivered = group.after

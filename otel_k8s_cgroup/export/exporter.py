@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_k8s_cgroup.export.delivery import Delivery, ExportStats, about_one
 from otel_k8s_cgroup.export.encode import Encoder
@@ -43,12 +43,22 @@ class _Discovered(NamedTuple):
     discovery: Discovery
 
 
+class Columns(Protocol):
+    """Those of the ticks' rows, as ``Instruments`` has them."""
+
+    @property
+    def families(self) -> Mapping[str, str]: ...
+
+    def know(self, labels: Collection[str]) -> tuple[Column, ...]:
+        """The columns, those of the members with such labels included; later ones may have more behind."""
+
+
 class Exporter:
     """Accepts readings from the thread that ticks, and sends them in a thread of its own.
 
     Args:
         transport: sends a request.
-        know: gives the columns of the ticks, the members with such labels included; later ones may have more behind.
+        instruments: have the columns of the ticks.
         queue_bytes: what may wait.
         endpoint: the receiver's, for the log.
         prefix: of each metric's exported name, as ``suffix``.
@@ -60,7 +70,7 @@ class Exporter:
     def __init__(
         self,
         transport: Transport,
-        know: Callable[[Sequence[str]], tuple[Column, ...]],
+        instruments: Columns,
         *,
         queue_bytes: int,
         endpoint: str = "the OTLP receiver",
@@ -79,7 +89,8 @@ class Exporter:
         self._succeeded = False
         self._queue = ReadingQueue(queue_bytes, self._on_drop)
         self._seldom = seldom
-        self._layout = Layout(know(()), seldom)
+        self._families = instruments.families
+        self._layout = self._layout_of(instruments.know(()))
         self._prefix = prefix
         self._suffix = suffix
         self.delivery = Delivery(
@@ -104,7 +115,7 @@ class Exporter:
         """Of what the saver's thread reads: the series, and what is left of the last process."""
         remembered = state.load(self._to_remember) if state else None
         if remembered is not None:
-            self._layout = Layout(know(remembered.names.values), seldom)
+            self._layout = self._layout_of(instruments.know(remembered.labels))
         self._restart = Restart(remembered, self._layout)
         self._saved_settled = -1 if remembered is None else 0
         self._wake = threading.Event()
@@ -113,6 +124,9 @@ class Exporter:
         self._full = False
         # A daemon: a receiver that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="otlp-sender", daemon=True)
+
+    def _layout_of(self, columns: Sequence[Column]) -> Layout:
+        return Layout(columns, self._families, self._seldom)
 
     def start(self) -> None:
         self._thread.start()
@@ -165,7 +179,7 @@ class Exporter:
             wall_offset_ns: the wall clock less the monotonic one.
         """
         if collected.columns is not self._layout.columns:
-            self._layout = Layout(collected.columns, self._seldom)
+            self._layout = self._layout_of(collected.columns)
         layout, known, total_of = self._layout, self._series, self._layout.total
         of_tick: list[Series] = []
         monos_ns: list[int] = []
@@ -275,16 +289,17 @@ class Exporter:
         not_before = (before.read[0], max(0, before.read[1])) if before else (0, 0)
         layout = self._layout
         with self._lock:
-            bases = self._restart.bases(key, path, origin, wall_offset_ns, not_before)
+            bases = self._restart.bases(layout, key, path, origin, wall_offset_ns=wall_offset_ns, not_before=not_before)
             is_anew = before is not None or self._restart.is_another(key, path, origin)
-            devices = self._restart.devices(key, path, origin)
+            devices = self._restart.devices(layout, key, path, origin)
+            anew_unix_ns = bases.unix_ns if is_anew else self._restart.start_unix_ns(key, path, origin)
             self._restart.begun(key, origin)
             if before is not None:
                 self._ended.append(before)
             series = self._series[key] = Series(entity, path, origin, bases)
             series.devices = devices
-            series.by_device = layout.by_device(devices)
-            series.start_unix_ns = bases.unix_ns if is_anew else 0
+            series.by_device = layout.covered(devices)
+            series.start_unix_ns = anew_unix_ns
         return series
 
     def _save(self) -> None:
@@ -312,9 +327,7 @@ class Exporter:
                 elif series is not None and (series.origin is origin or not origin.born):
                     cgroups[key] = _remnant(series)
                 else:
-                    bases = self._restart.bases(key, path, origin, discovered.wall_offset_ns, (0, 0))
-                    by_device = self._layout.by_device(self._restart.devices(key, path, origin))
-                    cgroups[key] = Remnant(path, origin.inode or 0, bases, by_device=by_device)
+                    cgroups[key] = self._unread(key, path, origin, discovered.wall_offset_ns)
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, discovered.mono_ns + discovered.wall_offset_ns)
         discovery = discovered.discovery
@@ -329,6 +342,14 @@ class Exporter:
             discovery.kinds,
             self._layout.names,
         )
+
+    def _unread(self, key: str, path: str, origin: Origin, wall_offset_ns: int) -> Remnant:
+        """Of a cgroup of which nothing was sent."""
+        layout = self._layout
+        bases = self._restart.bases(layout, key, path, origin, wall_offset_ns=wall_offset_ns, not_before=(0, 0))
+        by_device = layout.covered(self._restart.devices(layout, key, path, origin))
+        start_unix_ns = self._restart.start_unix_ns(key, path, origin)
+        return Remnant(path, origin.inode or 0, bases, None, by_device, start_unix_ns)
 
     def _on_drop(self, series: Series, row: Row, full: bool) -> None:
         self.stats.readings_dropped += 1
@@ -388,7 +409,9 @@ def _with_seldom(row: Row, seldom: Mapping[int, int | float], bases: Bases, layo
 
 
 def _remnant(series: Series) -> Remnant:
-    return Remnant(series.path, series.origin.inode or 0, series.delivered, series.entity.pod, series.by_device)
+    inode = series.origin.inode or 0
+    pod, by_device, start_unix_ns = series.entity.pod, series.by_device, series.start_unix_ns
+    return Remnant(series.path, inode, series.delivered, pod, by_device, start_unix_ns)
 
 
 class _SavingTransport:

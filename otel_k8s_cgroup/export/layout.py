@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,15 +21,21 @@ class Names(NamedTuple):
     """In the order of the columns."""
 
 
+_NO_FAMILIES: Mapping[str, str] = MappingProxyType({})
+
+
 class Layout:
     """The columns of a tick's rows.
 
     Args:
         columns: as ``instruments`` has them.
+        families: of columns that come with devices and are sent as deltas: family → figure (``Column.family``).
         seldom: figures that are not read at each tick.
     """
 
-    def __init__(self, columns: Sequence[Column], seldom: Container[str] = ()) -> None:
+    def __init__(
+        self, columns: Sequence[Column], families: Mapping[str, str] = _NO_FAMILIES, seldom: Container[str] = ()
+    ) -> None:
         self.columns = columns
         self.width = len(columns)
         self.counters = tuple(number for number, column in enumerate(columns) if column.metric.has_deltas)
@@ -42,7 +49,8 @@ class Layout:
             tuple(columns[number].label for number in self.counters),
             tuple(column.label for column in columns),
         )
-        self._members = frozenset((column.point.figure, column.member) for column in columns)
+        self.families = families
+        self._members = frozenset((column.family, column.member) for column in columns)
         self._shapes: dict[tuple[bool, ...], Shape] = {}
 
     def shape(self, row: Sequence[object]) -> Shape:
@@ -53,12 +61,17 @@ class Layout:
             shape = self._shapes[present] = Shape(self, present)
         return shape
 
-    def by_device(self, devices: Mapping[str, Collection[str]]) -> frozenset[str]:
-        """The figures by device of which each of ``devices`` (by figure) has a column."""
+    def devices(self, stats: Any) -> dict[str, Collection[str]]:
+        """Family → the devices that a reading has; without families that could not be read."""
+        found = {family: getattr(stats, figure, None) for family, figure in self.families.items()}
+        return {family: members for family, members in found.items() if isinstance(members, dict)}
+
+    def covered(self, devices: Mapping[str, Collection[str]]) -> frozenset[str]:
+        """The families of which each of ``devices`` has a column."""
         return frozenset(
-            figure
-            for figure, members in devices.items()
-            if all((figure, member) in self._members for member in members)
+            family
+            for family, members in devices.items()
+            if all((family, member) in self._members for member in members)
         )
 
     def total(self, row: Row) -> int | None:

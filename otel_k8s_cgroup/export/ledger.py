@@ -13,7 +13,10 @@ from __future__ import annotations
 from itertools import repeat
 from operator import gt, sub
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from otel_k8s_cgroup.model import EntityKind, Reading
+from otel_k8s_cgroup.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 _CLOCKS_APART_NS = 100_000_000
 
 Devices: TypeAlias = "Mapping[str, Collection[str]]"
-"""By figure, the devices that a cgroup had used at its first reading; without figures that could not be read then."""
+"""By family (``Column.family``), the devices that a cgroup had used where its counters begin; without those families
+that could not be read then."""
 
 _NOT_APART: Mapping[int, tuple[int, int]] = MappingProxyType({})
 
@@ -65,15 +69,17 @@ class Bases(NamedTuple):
         """The value of the first counter."""
         return self.values[0] if self.numbers[:1] == (0,) else None
 
-    def base(self, number: int) -> Base | None:
-        """Of one counter."""
-        if number not in self.numbers:
-            return None
-        return Base(*self.apart.get(number, self[:2]), self.values[self.numbers.index(number)])
+    def by_number(self) -> dict[int, Base]:
+        """Of each counter that has a value."""
+        common, apart = self[:2], self.apart
+        return {
+            number: Base(*apart.get(number, common), value)
+            for number, value in zip(self.numbers, self.values, strict=True)
+        }
 
     def each(self, counters: int) -> tuple[Base | None, ...]:
         """The reverse of ``of``, for so many counters."""
-        return tuple(map(self.base, range(counters)))
+        return tuple(map(self.by_number().get, range(counters)))
 
 
 class Step(NamedTuple):
@@ -97,31 +103,28 @@ def start(layout: Layout, origin: Origin, wall_offset_ns: int, not_before: tuple
     mono_ns, unix_ns = origin.mono_ns, max(0, origin.mono_ns + wall_offset_ns)
     if mono_ns < not_before[0]:
         mono_ns, unix_ns = not_before
-    counters = (_at_origin(layout.columns[place], origin) for place in layout.counters)
+    if origin.born:
+        return from_zero(layout, mono_ns, unix_ns)
+    table = Table([Reading("", EntityKind.POD, "", origin, origin.mono_ns, origin.stats, 0, origin.stats)])
+    counters = (_first(layout.columns[place], table) for place in layout.counters)
     there = {number: value for number, value in enumerate(counters) if value is not None}
     return Bases(mono_ns, unix_ns, tuple(there), tuple(there.values()), {})
 
 
-def _at_origin(column: Column, origin: Origin) -> int | None:
-    """A counter when its cgroup was first read, or before it was there."""
-    if origin.born:
-        return 0
-    value = getattr(origin.stats, column.point.figure, None)
+def _first(column: Column, table: Table) -> int | None:
+    """A counter's first reading; None of a device that the cgroup had not used."""
+    value: Any = table.column(column.point.figure)[0]
     if column.member is not None and value is not None:
-        value = value.get(column.member, 0)
+        value = value.get(column.member)
     return value if isinstance(value, int) else None
 
 
-def devices_of(origin: Origin) -> Devices:
-    """Of a cgroup's first reading."""
-    stats = origin.stats
-    return {figure: value for figure, value in zip(stats._fields, stats, strict=True) if isinstance(value, dict)}
-
-
 def from_zero(layout: Layout, mono_ns: int, unix_ns: int) -> Bases:
-    """Where the counters of a cgroup begin that was not there yet at that time."""
-    number = len(layout.counters)
-    return Bases(mono_ns, unix_ns, tuple(range(number)), (0,) * number, {})
+    """Where the counters of a cgroup begin that was not there yet at that time; devices have none before their first
+    use.
+    """
+    numbers = tuple(number for number, place in enumerate(layout.counters) if layout.columns[place].member is None)
+    return Bases(mono_ns, unix_ns, numbers, (0,) * len(numbers), {})
 
 
 def step(bases: Bases, devices: Devices, shape: Shape, times_ns: tuple[int, int], row: Row) -> tuple[Step, Bases]:
@@ -194,10 +197,11 @@ def _step_each(bases: Bases, devices: Devices, shape: Shape, times_ns: tuple[int
     starts: list[int] = []
     after: list[Base | None] = []
     sent = list(row)
+    there = bases.by_number()
     for number, place in enumerate(shape.layout.counters):
-        value, base = row[place], bases.base(number)
+        value, base = row[place], there.get(number)
         column = shape.layout.columns[place]
-        if base is None and column.member not in devices.get(column.point.figure, (column.member,)):
+        if base is None and value is not None and column.member not in devices.get(column.family, (column.member,)):
             # The kernel lists a device once the cgroup has used it: at the last reading it was 0.
             base = Base(bases.mono_ns, bases.unix_ns, 0)
         sent[place] = None

@@ -6,9 +6,9 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.export.ledger import Bases, devices_of, from_zero, start
+from otel_k8s_cgroup.export.ledger import Bases, from_zero, start
 from otel_k8s_cgroup.export.series import Readings, Series
-from otel_k8s_cgroup.model import Entity, Origin, kind_of
+from otel_k8s_cgroup.model import Entity, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,38 +78,63 @@ class Restart:
             and not (origin is None or origin.born or remnant.is_another(path, origin.inode or 0))
         }
 
-    def bases(self, key: str, path: str, origin: Origin, wall_offset_ns: int, not_before: tuple[int, int]) -> Bases:
-        """Where the counters of a cgroup begin of which this process has delivered nothing."""
+    def bases(
+        self,
+        layout: Layout,
+        key: str,
+        path: str,
+        origin: Origin,
+        *,
+        wall_offset_ns: int,
+        not_before: tuple[int, int],
+    ) -> Bases:
+        """Where the counters of a cgroup begin of which this process has delivered nothing.
+
+        ``layout`` is that of now: its columns are those of the state file, and what was found since behind them.
+        """
         remembered = self._remembered
         if remembered and not origin.born:
             discovered = max((remembered.mono_ns, remembered.unix_ns), not_before)
             if key not in remembered.cgroups:
-                if path.startswith(remembered.unlisted) or kind_of(key) not in remembered.kinds:
-                    # It may have been there unseen, and delivered by an earlier process.
-                    return start(self._layout, origin, wall_offset_ns, not_before)
-                return from_zero(self._layout, *discovered)
+                if remembered.may_have_missed(key, path):
+                    # An earlier process may have delivered it.
+                    return start(layout, origin, wall_offset_ns, not_before)
+                return from_zero(layout, *discovered)
             remnant = remembered.cgroups[key]
             if remnant is not None and remnant.is_another(path, origin.inode or 0):
                 # The one before was there at that discovery, and a moment later, when it was read.
                 read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.key == key]
-                return from_zero(self._layout, *max([discovered, *read, remnant.bases[:2]]))
+                return from_zero(layout, *max([discovered, *read, remnant.bases[:2]]))
             if remnant is not None and remnant.path == path:
                 return remnant.bases
-        return start(self._layout, origin, wall_offset_ns, not_before)
+        return start(layout, origin, wall_offset_ns, not_before)
 
     def is_another(self, key: str, path: str, origin: Origin) -> bool:
         """Whether the cgroup was made anew since the process before this one."""
         remnant = self._remembered and self._remembered.cgroups.get(key)
         return bool(remnant and not origin.born and remnant.is_another(path, origin.inode or 0))
 
-    def devices(self, key: str, path: str, origin: Origin) -> Devices:
-        """What a cgroup had used where its counters begin: of one that is remembered, a device that it had not used
-        then has counted nothing before.
+    def devices(self, layout: Layout, key: str, path: str, origin: Origin) -> Devices:
+        """What a cgroup had used where its counters begin, as ``bases`` has it: what is not among that has counted
+        nothing before.
         """
+        remembered, there = self._remembered, layout.devices(origin.stats)
+        if remembered is None or origin.born:
+            return there
+        if key not in remembered.cgroups:
+            return there if remembered.may_have_missed(key, path) else dict.fromkeys(there, ())
+        remnant = remembered.cgroups[key]
+        if remnant is None:
+            return there
+        if remnant.is_another(path, origin.inode or 0):
+            return dict.fromkeys(there, ())
+        return {**there, **self._used(remnant)} if remnant.path == path else there
+
+    def start_unix_ns(self, key: str, path: str, origin: Origin) -> int:
+        """When the cgroup was made anew, where an earlier process knew; else 0."""
         remnant = self._remembered and self._remembered.cgroups.get(key)
-        if not remnant or origin.born or remnant.path != path or remnant.is_another(path, origin.inode or 0):
-            return devices_of(origin)
-        return {**devices_of(origin), **self._remembered_devices(remnant)}
+        is_same = remnant and not origin.born and remnant.path == path
+        return remnant.start_unix_ns if remnant and is_same and not self.is_another(key, path, origin) else 0
 
     def begun(self, key: str, origin: Origin) -> None:
         """From here on this process's own series knows better."""
@@ -117,15 +142,12 @@ class Restart:
             self._remembered.cgroups[key] = None
             self._held = [waiting for waiting in self._held if waiting.key != key]
 
-    def _remembered_devices(self, remnant: Remnant) -> Devices:
-        """Those whose counters go on have their bases; of others nothing had been used."""
-        counters = [self._layout.columns[place] for place in self._layout.counters]
-        going_on = {
-            column.point.figure
-            for number, column in enumerate(counters)
-            if column.member is not None and remnant.bases.base(number) is not None
-        }
-        return dict.fromkeys(remnant.by_device | going_on, ())
+    def _used(self, remnant: Remnant) -> Devices:
+        """Nothing, of each family that it had: the devices whose counters go on have their bases."""
+        columns, counters = self._layout.columns, self._layout.counters
+        going_on = (columns[counters[number]] for number in remnant.bases.numbers)
+        families = remnant.by_device | {column.family for column in going_on if column.member is not None}
+        return dict.fromkeys(families, ())
 
     def _is_there(self, waiting: Waiting, cgroups: Mapping[str, tuple[str, Origin | None]]) -> bool:
         """Whether it is the cgroup that a series will begin from; one of another root is not."""
@@ -138,7 +160,8 @@ class Restart:
         key, kind, description, remnant, mono_ns, unix_ns, values = waiting
         entity = Entity(key, kind, lambda: description, remnant.pod)
         series = Series(entity, remnant.path, Origin(False, mono_ns, (), remnant.inode), remnant.bases)
-        series.devices = self._remembered_devices(remnant)
+        series.devices = self._used(remnant)
+        series.start_unix_ns = remnant.start_unix_ns
         series.total = self._layout.total(values)
         return Readings(self._layout, [series], [mono_ns], unix_ns - mono_ns, [values])
 
@@ -150,7 +173,7 @@ def _renumbered(remembered: Remembered, layout: Layout) -> Remembered:
     values = [there.values.index(name) if name in there.values else -1 for name in wanted.values]
 
     def remnant(of: Remnant) -> Remnant:
-        return of._replace(bases=Bases.of([of.bases.base(number) for number in counters]))
+        return of._replace(bases=Bases.of([*map(of.bases.by_number().get, counters)]))
 
     def row(of: Row) -> Row:
         found = (None if place < 0 else of[place] for place in values)

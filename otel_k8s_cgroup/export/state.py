@@ -20,7 +20,7 @@ import msgspec
 
 from otel_k8s_cgroup.export.layout import Names
 from otel_k8s_cgroup.export.ledger import Base, Bases
-from otel_k8s_cgroup.model import INT64_MAX, Attributes, CgroupRoot, Description, EntityKind, Pod
+from otel_k8s_cgroup.model import INT64_MAX, Attributes, CgroupRoot, Description, EntityKind, Pod, kind_of
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.metrics import Row
@@ -52,7 +52,9 @@ class Remnant(NamedTuple):
     pod: Pod | None = None
     """Which it was named after; None where it was not measured, or is no pod's."""
     by_device: frozenset[str] = frozenset()
-    """Figures by device that it has, be it with no device yet."""
+    """Families of columns (``Column.family``) that it has, be it with no device yet."""
+    start_unix_ns: int = 0
+    """When it was made anew, where it was; 0: it is as old as its entity."""
 
     def is_another(self, path: str, inode: int) -> bool:
         """Whether what is at ``path`` now was made anew since."""
@@ -95,6 +97,20 @@ class Remembered:
     names: Names = NO_NAMES
     """Of the counters that the bases are of, and of what waits."""
 
+    def may_have_missed(self, key: str, path: str) -> bool:
+        """Whether a cgroup that is not among ``cgroups`` may have been there all the same."""
+        return path.startswith(self.unlisted) or kind_of(key) not in self.kinds
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Those of ``names`` that anything has: a device that nobody uses any more takes no column."""
+        remnants = [*filter(None, self.cgroups.values()), *(waits.remnant for waits in self.waiting)]
+        counters = {number for remnant in remnants for number in remnant.bases.numbers}
+        values = {place for waits in self.waiting for place, value in enumerate(waits.values) if value is not None}
+        return frozenset(self.names.counters[number] for number in counters) | {
+            self.names.values[place] for place in values
+        }
+
 
 class NotOursError(ValueError):
     """The content is somebody else's."""
@@ -131,7 +147,8 @@ class _Remnant(msgspec.Struct):
     """One a counter."""
     pod: _Pod | None = None
     by_device: _Number = 0
-    """Bit n: it has the file's n-th figure by device."""
+    """Bit n: it has the file's n-th family of columns by device."""
+    start_unix_ns: _Number = 0
 
 
 class _Waiting(msgspec.Struct):
@@ -173,7 +190,7 @@ class _File3(msgspec.Struct):
     values: list[str]
     waiting: list[_Waiting]
     by_device: list[str] = msgspec.field(default_factory=list)
-    """Figures by device; at most 63, the bits of a number."""
+    """Families of columns; at most 63, the bits of a number."""
 
 
 def is_ours(content: bytes) -> bool:
@@ -191,13 +208,13 @@ def encode_state(remembered: Remembered, *, boot_id: str) -> bytes:
 
     def mask(of: frozenset[str]) -> int:
         if of not in masks:
-            masks[of] = sum(1 << number for number, figure in enumerate(by_device) if figure in of)
+            masks[of] = sum(1 << number for number, family in enumerate(by_device) if family in of)
         return masks[of]
 
     def remnant(of: Remnant) -> _Remnant:
         pod = None if of.pod is None else _Pod(*(getattr(of.pod, field) for field in _Pod.__struct_fields__))
         bases = [base and _Base(*base) for base in of.bases.each(counters)]
-        return _Remnant(of.path, of.inode, bases, pod, mask(of.by_device))
+        return _Remnant(of.path, of.inode, bases, pod, mask(of.by_device), of.start_unix_ns)
 
     file = _File3(
         boot_id,
@@ -252,18 +269,18 @@ def parse_state(content: bytes, *, boot_id: str, now_ns: int) -> Remembered:
     if file.mono_ns > now_ns:
         raise ValueError("it is of a time that has not come yet")
 
-    figures = [] if isinstance(file, _File2) else file.by_device[:_BITS]
+    families = [] if isinstance(file, _File2) else file.by_device[:_BITS]
     sets: dict[int, frozenset[str]] = {}
 
     def by_device(mask: int) -> frozenset[str]:
         if mask not in sets:
-            sets[mask] = frozenset(figure for number, figure in enumerate(figures) if mask >> number & 1)
+            sets[mask] = frozenset(family for number, family in enumerate(families) if mask >> number & 1)
         return sets[mask]
 
     def remnant(of: _Remnant) -> Remnant:
         each = [_base(base, now_ns) for base in of.bases[: len(file.counters)]]
         pod = None if of.pod is None else Pod(*msgspec.structs.astuple(of.pod))
-        return Remnant(of.path, of.inode, Bases.of(each), pod, by_device(of.by_device))
+        return Remnant(of.path, of.inode, Bases.of(each), pod, by_device(of.by_device), of.start_unix_ns)
 
     if isinstance(file, _File2):
         cgroups = {key: None if of is None else remnant(of) for key, of in file.pods.items()}

@@ -85,7 +85,7 @@ class ListedPod(NamedTuple):
 
 
 def parse_page(envelope: bytes, where: str) -> Page:
-    """A PodList, or the List that ``kubectl get pods -o json`` prints, with ``{}`` in the place of each pod."""
+    """A PodList, or the List that ``kubectl get pods -A -o json`` prints, with ``{}`` in the place of each pod."""
     try:
         page = decoded(POD_LIST, envelope)
     except msgspec.ValidationError as error:

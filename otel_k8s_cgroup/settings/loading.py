@@ -207,14 +207,18 @@ def _defaults(
         node = Given(hostname().strip().lower(), "host name")
     if host := environ.get("KUBERNETES_SERVICE_HOST", "").strip():
         port = environ.get("KUBERNETES_SERVICE_PORT", "").strip() or "443"
-        api = Given(f"https://{f'[{host}]' if ':' in host else host}:{port}", "environment KUBERNETES_SERVICE_HOST")
+        api = Given(f"https://{_in_url(host)}:{port}", "environment KUBERNETES_SERVICE_HOST")
     else:
         api = Given("http://127.0.0.1:8080", DEFAULT)
+    if address := environ.get("HOST_IP", "").strip():
+        kubelet = Given(f"https://{_in_url(address)}:10250", "environment HOST_IP")
+    else:
+        kubelet = Given(f"https://{found.get('k8s_node', node).value}:10250", DEFAULT)
     defaults = {
         "k8s_node": node,
         "k8s_api_url": api,
         "export_interval": Given(found.get("poll_interval", Given(POLL_INTERVAL, DEFAULT)).value, DEFAULT),
-        "kubelet_url": Given(f"https://{found.get('k8s_node', node).value}:10250", DEFAULT),
+        "kubelet_url": kubelet,
     }
     if str(found.get("k8s_api_url", api).value).startswith("https://"):
         ca_file = service_account_dir / "ca.crt"
@@ -222,6 +226,11 @@ def _defaults(
             if ca_file.is_file():
                 defaults["k8s_ca_file"] = Given(str(ca_file), "service account")
     return defaults
+
+
+def _in_url(host: str) -> str:
+    """``host`` as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 # --- flags ----------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         'who tells the node\'s pods: api, kubelet or { file = "pods.json" } (a PodList)', "api"
     )
     kubelet_url: Annotated[str, _by(values.api_url)] = _derived_row(
-        "URL of the kubelet, for pod_source kubelet", "https://<k8s_node>:10250"
+        "URL of the kubelet, for pod_source kubelet", "https://$HOST_IP:10250, else https://<k8s_node>:10250"
     )
     kubelet_ca_file: Annotated[str | None, _by(values.optional_file)] = _row(
         "CA certificates (PEM) that the kubelet's certificate is verified with, such as the node's "

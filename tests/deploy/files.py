@@ -82,12 +82,14 @@ class Container:
         """Mount path → how it is mounted."""
         return {mount["mountPath"]: mount for mount in self.spec["volumeMounts"]}
 
-    def environ(self, node: str, directories: Mapping[str, Path] | None = None) -> dict[str, str]:
-        """The variables that its process has on ``node``.
+    def environ(
+        self, node: str, directories: Mapping[str, Path] | None = None, host_ip: str = "10.0.0.7"
+    ) -> dict[str, str]:
+        """The variables that its process has on ``node``, whose address is ``host_ip``.
 
         A value at or below a mount path is moved to where ``directories`` (mount path → directory) has that mount.
         """
-        of_node = {"spec.nodeName": node, "status.hostIP": "10.0.0.7"}
+        of_node = {"spec.nodeName": node, "status.hostIP": host_ip}
         environ = {
             # A kubelet's own: https://kubernetes.io/docs/concepts/containers/container-environment/
             "KUBERNETES_SERVICE_HOST": "10.96.0.1",

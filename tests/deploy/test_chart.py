@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
-import yaml
 
 from deploy import helm, render
 from otel_k8s_cgroup import settings
@@ -41,15 +40,15 @@ def refusal(*arguments: str, kube_version: str = "1.37.0") -> str:
     return str(error.value.stderr)
 
 
-def read(objects: list[Object], directory: Path) -> Settings:
-    """The settings that the program has in the pod."""
+def read(objects: list[Object], directory: Path, host_ip: str = "10.0.0.7") -> Settings:
+    """The settings that the program has in the pod, on a node with the address ``host_ip``."""
     inside = container(objects)
     secrets = {"otlp-credentials": {"otlp-headers": "authorization=Basic%20eA"}, **inside.secrets}
     inside = Container(inside.pod, inside.spec, inside.config, secrets)
     service_account = directory / "account"
     service_account.mkdir(parents=True)
     (service_account / "ca.crt").write_text("PEM")
-    environ = inside.environ(NODE, inside.lay_out(directory / "node"))
+    environ = inside.environ(NODE, inside.lay_out(directory / "node"), host_ip)
     return settings.load(flags={}, environ=environ, config_file=None, service_account_dir=service_account)
 
 
@@ -297,20 +296,6 @@ def test_what_follows_from_the_program_is_written() -> None:
     assert properties["config"]["properties"].keys() == rows().keys()
 
 
-def test_the_schema_knows_each_value_and_no_other() -> None:
-    """Objects with set keys are closed, and have the keys of values.yaml."""
-
-    def compare(schema: Any, values: Any, where: str) -> None:
-        if schema.get("additionalProperties") is False and where != ".config":
-            assert schema["properties"].keys() - {"global"} == values.keys(), where
-            for key, value in values.items():
-                compare(schema["properties"][key], value, f"{where}.{key}")
-
-    schema = json.loads(render.SCHEMA.read_text())
-    assert schema["additionalProperties"] is False
-    compare(schema, yaml.safe_load((helm.CHART / "values.yaml").read_text()), "")
-
-
 @needs_helm
 def test_what_is_scraped_alone_has_no_state_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever state says: there is nothing to remember, and no setting without an effect."""
@@ -332,89 +317,14 @@ def test_two_releases_do_not_share_what_has_no_namespace() -> None:
 
 
 @needs_helm
-def test_a_changed_setting_starts_the_pods_anew(tmp_path: Path) -> None:
-    """So does a changed header; nothing else that is rendered twice differs."""
-
-    def annotations(*arguments: str) -> Any:
-        return of_kind("DaemonSet", rendered(*arguments))["spec"]["template"]["metadata"]["annotations"]
-
-    assert annotations() == annotations()
-    assert annotations() != annotations("--set", "config.poll_interval=1s")
-    of_headers = [annotations("--set", f"otlp.headers.a={value}") for value in ("one", "two")]
-    assert of_headers[0] != of_headers[1] != annotations()
-
-
-@needs_helm
-@pytest.mark.parametrize("text", ['a"b\\c', "<&>", "é\t\u2028", "a = b # no comment", "\\${HOME}", "'''"])
-def test_a_setting_is_read_as_it_is_written(text: str, tmp_path: Path) -> None:
-    """Whatever characters it has, at the end of a table in a table."""
-    values = tmp_path / "values.yaml"
-    values.write_text(json.dumps({"config": {"token_retrieval": {"file": text}}}))
-    loaded = read(rendered("-f", str(values)), tmp_path / "read")
-    assert loaded.token_retrieval.file == text.replace("\\${", "${")
-
-
-@needs_helm
-@pytest.mark.parametrize("number", [1048576, 67108864, 1073741824])
-def test_a_number_stays_one(number: int, tmp_path: Path) -> None:
-    """Helm's own numbers of YAML are floating-point, 1e+06."""
-    values = tmp_path / "values.yaml"
-    values.write_text(f"config: {{queue_bytes: {number}}}\n")
-    assert read(rendered("-f", str(values)), tmp_path / "read").queue_bytes == number
-
-
-REFUSED = {
-    "config.metrics={cpu,network}": "config.metrics has network, but hostPID is false",
-    "config.metrics=network": "config.metrics has network, but hostPID is false",
-    "hostPID=true": "hostPID is set, but config.metrics has no network",
-    "config.k8s_node=x": "config.k8s_node: leave it out: it is the pod's own node",
-    "config.cgroup_root=/x": "config.cgroup_root: set cgroupRoot instead",
-    "config.state_file=/x": "config.state_file: set state instead",
-    "config.pod_source=kubelet": "config.pod_source: set podSource instead",
-    "config.otlp_endpoint=http://x": "config.otlp_endpoint: set otlp.endpoint instead",
-    "config.otlp_headers=a=b": "config.otlp_headers: set otlp.headers or otlp.headersSecret instead",
-    "config.poll_intervall=1s": "additional properties 'poll_intervall' not allowed",
-    "podSources=kubelet": "additional properties 'podSources' not allowed",
-    "podSource=file": "'/podSource'",
-    "state.kind=pvc": "'/state/kind'",
-    "otlp.endpoint=collector:4317": "'/otlp/endpoint'",
-    "otlp.endpoint=": "'/otlp/endpoint'",
-    "otlp.headers.a=é": "'/otlp/headers/a'",
-    "otlp.headers.a=b,otlp.headersSecret.name=x": "otlp.headers and otlp.headersSecret.name are both set: keep one",
-    "otlp.tls.secret=x": "otlp.tls.secret is set, but otlp.endpoint is http://",
-    "otlp.tls.secret=x,otlp.tls.ca=,otlp.endpoint=https://x": "neither otlp.tls.ca nor otlp.tls.certificate",
-    "otlp.tls.certificate=tls.crt": "otlp.tls.certificate and otlp.tls.key belong together",
-    "otlp.tls.certificate=a,otlp.tls.key=b": "otlp.tls.certificate is set without otlp.tls.secret",
-    "kubelet.nodesProxy=true": "kubelet.nodesProxy is set, but podSource is api",
-    "rbac.create=false,rbac.extraRules[0].verbs[0]=get": "rbac.extraRules is set, but rbac.create is false",
-    "podMonitor.create=true,health.enabled=false": "podMonitor.create is set, but health.enabled is false",
-    "podMonitor.create=true,networkPolicy.create=true": "name in networkPolicy.scrapeFrom who may scrape",
-    "config.health_listen=:1": "config.health_listen: set health instead",
-    "otlp.endpoint=none": "otlp.endpoint is none, but health.scrape is not set",
-    "otlp.endpoint=none,health.scrape=true,otlp.headers.a=b": "otlp.headers, otlp.headersSecret or otlp.tls is set",
-    "config.scrape=true": "config.scrape: set health.scrape instead",
-    "health.scrape=true,health.enabled=false": "health.scrape is set, but health.enabled is false",
-    "health.address=localhost": "'/health/address'",
-    "serviceAccount.create=false": "serviceAccount.create is false: name the account",
-}
-
-
-@needs_helm
-@pytest.mark.parametrize("arguments", REFUSED)
-def test_a_contradiction_is_refused(arguments: str) -> None:
-    """In one line that names the value, and what to set."""
-    assert REFUSED[arguments] in refusal("--set", arguments)
-
-
-@needs_helm
-def test_an_older_cluster_gets_the_larger_right_only_by_name() -> None:
-    """Before 1.33 a kubelet asks for nodes/proxy, which runs commands in pods, too."""
-    kubelet = ("--set", "podSource=kubelet")
-    assert "allow it by kubelet.nodesProxy=true" in refusal(*kubelet, kube_version="1.32.4")
-    objects = rendered(*kubelet, "--set", "kubelet.nodesProxy=true", kube_version="1.32.4")
-    (rule,) = of_kind("ClusterRole", objects)["rules"]
-    assert rule == {"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}
-    assert "kubeVersion" in refusal(kube_version="1.24.0")
+def test_pods_that_are_replaced_by_hand_have_no_roll_out() -> None:
+    """The default's part for a roll-out is left out with OnDelete."""
+    strategies = [
+        of_kind("DaemonSet", rendered("--set", f"updateStrategy.type={each}"))["spec"]["updateStrategy"]
+        for each in ("OnDelete", "RollingUpdate", "null")
+    ]
+    rolling = {"rollingUpdate": {"maxUnavailable": "10%"}}
+    assert strategies == [{"type": "OnDelete"}, {"type": "RollingUpdate", **rolling}, rolling]
 
 
 @needs_helm
@@ -426,14 +336,15 @@ def test_helm_finds_nothing_to_complain_of(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def notes(*arguments: str) -> str:
+    """What Helm prints after an installation."""
+    command = [str(helm.helm()), "install", "metrics", str(helm.CHART), "-n", "ns", "--dry-run=client", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("NOTES:")[2]
+
+
 @needs_helm
 def test_the_notes_say_how_to_see_that_it_works() -> None:
     """With the names of this release; that headers go in plain text is a warning."""
-
-    def notes(*arguments: str) -> str:
-        command = [str(helm.helm()), "install", "metrics", str(helm.CHART), "-n", "ns", "--dry-run=client", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("NOTES:")[2]
-
     text = notes("--set", "otlp.endpoint=http://gateway:4318,image.repository=r.example.com/x")
     assert "to http://gateway:4318" in text
     assert "kubectl -n ns rollout status daemonset/metrics-otel-k8s-cgroup" in text
@@ -445,3 +356,15 @@ def test_the_notes_say_how_to_see_that_it_works() -> None:
     assert "WARNING" not in notes("-f", values_file("pod-monitor-scrape"))
     assert "at /metrics of port 8080.\n" in notes("-f", values_file("scrape-alone"))
     assert "has to be on the nodes" in notes()
+
+
+@needs_helm
+@pytest.mark.parametrize("health", [True, False])
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "OnDelete"])
+def test_the_notes_promise_what_is_so(health: bool, strategy: str) -> None:
+    """A roll-out has a status only where there is one, and a pod that is ready says something only by a probe."""
+    text = notes("--set", f"health.enabled={str(health).lower()},updateStrategy.type={strategy}")
+    assert ("rollout status" in text) is (strategy == "RollingUpdate")
+    assert ("kubectl -n ns get daemonset metrics-otel-k8s-cgroup" in text) is (strategy == "OnDelete")
+    assert ("the receiver takes them" in text) is health
+    assert ("health.enabled is false" in text) is not health

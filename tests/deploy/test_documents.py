@@ -81,6 +81,17 @@ def test_the_scc_allows_what_the_pod_needs_and_no_more() -> None:
     assert scc["users"] == [f"system:serviceaccount:otel-k8s-cgroup:{pod['serviceAccountName']}"]
 
 
+def test_the_figures_beside_the_resources_are_those_of_the_bench() -> None:
+    """Of `make bench`, over gRPC at an interval of 1 s."""
+    measured = re.findall(
+        r"^ +(110|1000) grpc 1s +(\S+) +\d+ +(\S+)", text_of(REPOSITORY / "bench/README.md"), re.MULTILINE
+    )
+    (few, few_mb, few_percent), (many, many_mb, _) = measured
+    expected = f"{float(few_mb):.0f} MB at {few} pods, {float(many_mb):.0f} MB at {int(many):,}, over gRPC; "
+    expected += f"{float(few_percent):.1f} % of a core at {few} pods and poll_interval 1s."
+    assert expected in text_of(DEPLOY / "chart/values.yaml")
+
+
 @pytest.mark.skipif(not helm.helm().exists(), reason="Helm is not built: `make helm` does so (it needs Go)")
 @pytest.mark.parametrize("name", ["README.md", "deploy/chart/README.md", "deploy/chart/UPGRADING.md"])
 def test_each_helm_command_is_one_that_the_chart_takes(name: str) -> None:
@@ -101,6 +112,8 @@ def test_each_helm_command_is_one_that_the_chart_takes(name: str) -> None:
             if "=" in word
         ]
         helm.template(*(each for value in values for each in ("--set", value)))
+        # The chart's own name of the image has no registry: pods that work would be replaced by some that cannot start.
+        assert "--reset-then-reuse-values" in rest or "image.repository=registry.example.com/otel-k8s-cgroup" in values
 
 
 @pytest.mark.skipif(why_no_kustomize() is not None, reason=str(why_no_kustomize()))

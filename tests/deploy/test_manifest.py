@@ -87,10 +87,10 @@ def test_it_can_ask_the_kubelet_instead(tmp_path: Path) -> None:
         "path": "/var/lib/kubelet/pki/kubelet.crt",
         "type": "File",
     }
-    environ = inside.environ(NODE, places := inside.lay_out(tmp_path / "node"))
+    environ = inside.environ(NODE, places := inside.lay_out(tmp_path / "node"), host_ip="fd00::1")
     loaded = settings.load(flags={}, environ=environ, config_file=None, service_account_dir=tmp_path)
     assert loaded.pod_source.method == "kubelet"
-    assert loaded.kubelet_url == "https://10.0.0.7:10250"
+    assert loaded.kubelet_url == "https://[fd00::1]:10250"
     assert (loaded.kubelet_tls_server_name, loaded.kubelet_ca_file) == (NODE, str(places["/host/kubelet.crt"]))
     assert not loaded.kubelet_insecure
 

@@ -45,7 +45,7 @@ def export(
     """The requests of so many pods, each read so often after its baseline, all sent at once."""
     kept = Kept()
     instruments = Instruments(ALUMET)
-    exporter = Exporter(kept, instruments.know, queue_bytes=1 << 30)
+    exporter = Exporter(kept, instruments, queue_bytes=1 << 30)
     known = [Pod(f"uid-{n}", name, "ns", "node", "2026-01-01T00:00:00Z", f"uid-{n}") for n in range(pods)]
     shared = shared_attributes(resource_attributes)
     entities = [Describe(shared=shared, with_points=point_attributes).pod(pod, f"/kubepods/{pod.uid}") for pod in known]

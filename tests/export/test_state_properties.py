@@ -46,7 +46,8 @@ def remembered(counters: int = len(COUNTERS)) -> st.SearchStrategy[Remembered]:
     """What an exporter may have to remember of so many counters."""
     bases = st.tuples(*[st.none() | st.builds(Base, numbers, numbers, numbers)] * counters).map(Bases.of)
     pods = st.builds(Pod, texts, texts, texts, texts, st.none() | texts, texts)
-    remnants = st.builds(Remnant, texts, numbers, bases, st.none() | pods)
+    by_device = st.frozensets(texts, max_size=2)
+    remnants = st.builds(Remnant, texts, numbers, bases, st.none() | pods, by_device, numbers)
     values = texts | st.integers(-(2**63), INT64_MAX) | st.lists(texts, max_size=2).map(tuple)
     attributes = st.lists(st.tuples(texts, values), max_size=2).map(tuple)
     descriptions = st.builds(Description, attributes, st.dictionaries(texts, attributes, max_size=2))
@@ -158,13 +159,14 @@ def test_what_is_remembered_is_read_back(state: Remembered) -> None:
 def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str]) -> None:
     """In another order, or fewer of them: each has its own bases; one that the file does not have has none."""
     metrics = [Metric(name, Instrument.COUNTER, "", "", (Point("cpu_usage_ns"),)) for name in wanted]
-    restart = Restart(parsed(encode_state(state, boot_id=BOOT_ID)), Layout(columns_of(metrics)))
+    layout = Layout(columns_of(metrics))
+    restart = Restart(parsed(encode_state(state, boot_id=BOOT_ID)), layout)
     for key, remnant in state.cgroups.items():
         if remnant is not None and not remnant.bases.numbers:
             continue
         if remnant is not None:
             origin = Origin(False, 0, (), remnant.inode)
-            found = restart.bases(key, remnant.path, origin, 0, (0, 0))
+            found = restart.bases(layout, key, remnant.path, origin, wall_offset_ns=0, not_before=(0, 0))
             bases = dict(zip(COUNTERS, remnant.bases.each(3), strict=True))
             assert found.each(len(wanted)) == tuple(bases.get(name) for name in wanted)
     assert restart.remembers
@@ -237,7 +239,12 @@ def test_version_2_is_read(state: Remembered) -> None:
     old["pods"] = old["cgroups"]
     for key in ("root", "unlisted", "values", "waiting", "cgroups", "kinds", "by_device"):
         del old[key]
-    cgroups = {key: remnant and remnant._replace(by_device=frozenset()) for key, remnant in state.cgroups.items()}
+    for remnant in filter(None, old["pods"].values()):
+        del remnant["by_device"], remnant["start_unix_ns"]
+    cgroups = {
+        key: remnant and remnant._replace(by_device=frozenset(), start_unix_ns=0)
+        for key, remnant in state.cgroups.items()
+    }
     assert parsed(json.dumps(old).encode()) == Remembered(
         state.mono_ns, state.unix_ns, cgroups, unlisted=("",), names=Names(COUNTERS, ())
     )

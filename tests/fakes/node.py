@@ -104,7 +104,7 @@ class Node:
             file = StateFile(str(self._state_file), boot_id_file=boot_id_file, mono_clock=lambda: self.mono_ns)
             self._state = StateSaver(file, load_seconds=PATIENCE_SECONDS, save_seconds=PATIENCE_SECONDS)
         self.exporter = Exporter(
-            self.transport, Instruments(ALUMET).know, state=self._state, jitter=lambda: 1.0, **self._options
+            self.transport, Instruments(ALUMET), state=self._state, jitter=lambda: 1.0, **self._options
         )
         self.cgroups = NodeCgroups(str(self.root), open_files=OpenFiles(40), clock=lambda: self.mono_ns)
         self.agent = Agent(

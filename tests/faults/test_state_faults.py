@@ -319,7 +319,7 @@ def test_the_lock_ends_with_the_process(tmp_path: Path) -> None:
     (tmp_path / "state.lock").write_text("")
     file = StateFile(str(path))
     with (tmp_path / "state.lock").open() as lock:
-        exporter = Exporter(DirectReceiver(), Instruments(ALUMET).know, queue_bytes=1, state=StateSaver(file))
+        exporter = Exporter(DirectReceiver(), Instruments(ALUMET), queue_bytes=1, state=StateSaver(file))
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         exporter.start()
@@ -364,7 +364,7 @@ def test_a_disk_that_hangs_stops_neither_the_sending_nor_the_end(
     file = Hanging(tmp_path / "hanging")
     file.disk.set()
     saver = StateSaver(file, save_seconds=0.05)
-    node.exporter = Exporter(site.receiver, Instruments(ALUMET).know, queue_bytes=1 << 20, state=saver)
+    node.exporter = Exporter(site.receiver, Instruments(ALUMET), queue_bytes=1 << 20, state=saver)
     node.agent._exporter = node.exporter  # the agent's; a Node makes its own saver
     uid = node.start(1)
     site.tick()
@@ -391,7 +391,7 @@ def test_a_disk_that_hangs_at_the_start_is_not_waited_for(tmp_path: Path, caplog
     path.write_text("precious")
     file = Hanging(path)
     saver = StateSaver(file, load_seconds=0.05, save_seconds=0.05)
-    exporter = Exporter(DirectReceiver(), Instruments(ALUMET).know, queue_bytes=1, state=saver)
+    exporter = Exporter(DirectReceiver(), Instruments(ALUMET), queue_bytes=1, state=saver)
     assert "cannot be read within 0.05 s: pods that are there count from their first reading" in caplog.text
     file.disk.set()
     exporter.start()
@@ -406,5 +406,5 @@ def test_what_is_not_ours_is_refused_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_text("precious")
     with pytest.raises(SettingsError, match="no state file"):
-        Exporter(DirectReceiver(), Instruments(ALUMET).know, queue_bytes=1, state=StateSaver(StateFile(str(path))))
+        Exporter(DirectReceiver(), Instruments(ALUMET), queue_bytes=1, state=StateSaver(StateFile(str(path))))
     assert path.read_text() == "precious"

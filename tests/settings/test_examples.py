@@ -58,6 +58,12 @@ def test_cadvisors_names(tmp_path: Path) -> None:
     assert settings.otlp.endpoint == "http://prometheus.monitoring.svc:9090/api/v1/otlp/v1/metrics"
 
 
+@pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES.glob("*.toml")} - {"alumet-in-cluster.toml"}))
+def test_an_example_is_read_outside_a_pod(name: str, tmp_path: Path) -> None:
+    """With no variable set, as the README types it; Alumet's own file for a pod alone needs one."""
+    assert load_example(EXAMPLES / name, tmp_path, environ={}).k8s_node in {"host", "minikube"}
+
+
 def test_in_a_cluster_without_its_variable(refused: Refused) -> None:
     """Where the manifest does not set NODE_NAME, the message names it."""
     assert "NODE_NAME is not: set it" in refused((EXAMPLES / "alumet-in-cluster.toml").read_text())

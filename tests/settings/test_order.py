@@ -117,6 +117,7 @@ def test_an_empty_variable_is_none(empty: str, read: Read) -> None:
             "OTEL_K8S_CGROUP_POLL_INTERVAL": empty,
             "OTEL_EXPORTER_OTLP_ENDPOINT": empty,
             "NODE_NAME": empty,
+            "HOST_IP": empty,
             "KUBERNETES_SERVICE_HOST": empty,
         }
     )
@@ -211,6 +212,22 @@ def test_a_wrong_address_of_the_cluster_names_the_variable(refused: Refused) -> 
     """A default can be wrong too where the environment makes it."""
     message = refused(environ={"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "tcp://x"})
     assert message.startswith("k8s_api_url: found 'https://10.96.0.1:tcp://x' (environment KUBERNETES_SERVICE_HOST);")
+
+
+@pytest.mark.parametrize(
+    ("address", "url"), [("10.0.0.7", "https://10.0.0.7:10250"), (" fd00::1\n", "https://[fd00::1]:10250")]
+)
+def test_the_kubelet_is_at_the_address_of_the_host(address: str, url: str, read: Read) -> None:
+    """HOST_IP, as the downward API gives it, of either family; a kubelet's own setting wins."""
+    settings = read(environ={"NODE_NAME": "node-7", "HOST_IP": address})
+    assert (settings.kubelet_url, settings.sources["kubelet_url"]) == (url, "environment HOST_IP")
+    assert read(environ={"HOST_IP": address}, flags={"kubelet_url": "https://x:1"}).kubelet_url == "https://x:1"
+
+
+def test_a_wrong_address_of_the_host_names_the_variable(refused: Refused) -> None:
+    """As one of the cluster's does."""
+    message = refused(environ={"HOST_IP": "10.0.0.7,fd00::1"})
+    assert message.startswith("kubelet_url: found 'https://[10.0.0.7,fd00::1]:10250' (environment HOST_IP);")
 
 
 def test_the_ca_is_the_service_accounts_where_it_is_there(read: Read, tmp_path: Path) -> None:

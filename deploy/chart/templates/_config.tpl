@@ -1,15 +1,18 @@
-{{/* A value as TOML. JSON's strings, numbers, booleans and arrays are TOML's; a table stands on one line. */}}
+{{/* A value as TOML. JSON's strings, numbers, booleans and arrays are TOML's; a table stands on one line. TOML has no null:
+what is null is left out. */}}
 {{- define "otel-k8s-cgroup.toml" -}}
 {{- if kindIs "map" . -}}
 {{- $items := list -}}
 {{- range $key, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}
 {{- $items = append $items (printf "%s = %s" (include "otel-k8s-cgroup.tomlKey" $key) (include "otel-k8s-cgroup.toml" $value)) -}}
+{{- end -}}
 {{- end -}}
 {{- if $items }}{ {{ join ", " $items }} }{{ else }}{}{{ end -}}
 {{- else if kindIs "slice" . -}}
 {{- $items := list -}}
 {{- range . -}}
-{{- $items = append $items (include "otel-k8s-cgroup.toml" .) -}}
+{{- if not (kindIs "invalid" .) }}{{ $items = append $items (include "otel-k8s-cgroup.toml" .) }}{{ end -}}
 {{- end -}}
 [{{ join ", " $items }}]
 {{- else -}}
@@ -40,12 +43,14 @@
 {{- end -}}
 {{- if eq .Values.podSource "kubelet" -}}
 {{- $_ := set $made "pod_source" "kubelet" -}}
-{{- $_ := set $made "kubelet_url" "https://${HOST_IP}:10250" -}}
 {{- $_ := set $made "kubelet_tls_server_name" "${NODE_NAME}" -}}
 {{- if .Values.kubelet.certificate }}{{ $_ := set $made "kubelet_ca_file" "/host/kubelet.crt" }}{{ end -}}
 {{- end -}}
+{{- range $key, $value := .Values.config -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $made $key $value }}{{ end -}}
+{{- end -}}
 {{- $lines := list -}}
-{{- range $key, $value := mergeOverwrite $made .Values.config -}}
+{{- range $key, $value := $made -}}
 {{- $lines = append $lines (printf "%s = %s" (include "otel-k8s-cgroup.tomlKey" $key) (include "otel-k8s-cgroup.toml" $value)) -}}
 {{- end -}}
 {{- join "\n" $lines -}}

@@ -16,13 +16,25 @@
 {{- range $key, $value := .Values.config -}}
 {{- with get $instead $key }}{{ fail (printf "config.%s: %s" $key .) }}{{ end -}}
 {{- end -}}
-{{- $groups := get .Values.config "metrics" | default list -}}
-{{- if kindIs "string" $groups }}{{ $groups = regexSplit "[\\s,]+" $groups -1 }}{{ end -}}
+{{- /* As the exporter reads it: text or a list, in any case of their letters. */ -}}
+{{- $groups := get (.Values.config | default dict) "metrics" | default list -}}
+{{- if kindIs "slice" $groups }}{{ $groups = compact $groups | join "," }}{{ end -}}
+{{- $groups = regexSplit "[\\s,]+" (lower $groups) -1 -}}
 {{- if and (has "network" $groups) (not .Values.hostPID) -}}
 {{- fail "config.metrics has network, but hostPID is false: without the host's PID namespace no pod's network is seen" -}}
 {{- end -}}
 {{- if and .Values.hostPID (not (has "network" $groups)) -}}
 {{- fail "hostPID is set, but config.metrics has no network, which alone has a use for it" -}}
+{{- end -}}
+{{- $own := dict
+  "podLabels" (include "otel-k8s-cgroup.labels" . | fromYaml)
+  "podMonitor.labels" (include "otel-k8s-cgroup.labels" . | fromYaml)
+  "podAnnotations" (dict "otel-k8s-cgroup/config" "") -}}
+{{- range $where, $given := dict
+  "podLabels" .Values.podLabels "podMonitor.labels" .Values.podMonitor.labels "podAnnotations" .Values.podAnnotations -}}
+{{- range $key, $value := $given -}}
+{{- if hasKey (get $own $where) $key }}{{ fail (printf "%s has %s, which the chart sets itself" $where $key) }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- with .Values.otlp -}}
 {{- if and .headers .headersSecret.name -}}
