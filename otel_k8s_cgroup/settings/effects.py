@@ -36,9 +36,15 @@ _KUBELETS_TLS = ("kubelet_ca_file", "kubelet_tls_server_name", "kubelet_insecure
 NEEDS: tuple[_Need, ...] = (
     _Need(("k8s_api_url",), 'pod_source = "api"', lambda found: found.pod_source.method == "api"),
     _Need(
-        ("k8s_ca_file", "token_retrieval", "k8s_kubeconfig", "k8s_context"),
+        ("k8s_ca_file", "k8s_kubeconfig", "k8s_context"),
         'pod_source = "api" or "kubelet"',
         lambda found: found.pod_source.method != "file",
+    ),
+    _Need(
+        ("token_retrieval",),
+        'pod_source = "api" or "kubelet"',
+        # None is sent to a file.
+        lambda found: found.pod_source.method != "file" or found.token_retrieval.method == "none",
     ),
     _Need(
         ("kubelet_url", *_KUBELETS_TLS), 'pod_source = "kubelet"', lambda found: found.pod_source.method == "kubelet"

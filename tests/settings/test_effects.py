@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("k8s_api_url", "http://127.0.0.1:1", KUBELET, 'pod_source = "api"', {"pod_source": "api"}),
-    Case("token_retrieval", "none", FILE, 'pod_source = "api" or "kubelet"', KUBELET),
+    Case("token_retrieval", "kubectl", FILE, 'pod_source = "api" or "kubelet"', KUBELET),
     Case("k8s_kubeconfig", "PEM", FILE, 'pod_source = "api" or "kubelet"', KUBELET),
     Case("k8s_ca_file", "PEM", FILE, 'pod_source = "api" or "kubelet"', KUBELET),
     Case("k8s_ca_file", "PEM", {}, "with https://", {"k8s_api_url": "https://a"}),
@@ -101,6 +101,12 @@ def test_one_that_has_no_effect_is_one_warning(
 def test_the_default_asks_for_nothing(read: Read, caplog: pytest.LogCaptureFixture) -> None:
     """A file may have every key."""
     read('kubelet_insecure = false\nkubelet_url = "https://host-1:10250"\ninclude_containers = []\nintervals = ""\n')
+    assert caplog.messages == []
+
+
+def test_no_token_for_a_file(read: Read, caplog: pytest.LogCaptureFixture) -> None:
+    """Is what is done."""
+    read("token_retrieval = 'none'", flags=FILE)
     assert caplog.messages == []
 
 
