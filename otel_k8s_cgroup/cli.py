@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from otel_k8s_cgroup import __version__, signals
@@ -19,7 +19,7 @@ from otel_k8s_cgroup.logs import Heard, LineWriter, Logs, open_standard_streams
 from otel_k8s_cgroup.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from otel_k8s_cgroup.check import Bench
     from otel_k8s_cgroup.model import RunSettings
@@ -148,57 +148,52 @@ def _check(arguments: argparse.Namespace, logs: Logs) -> int:
     from otel_k8s_cgroup import check
 
     deadline = time.monotonic() + arguments.wait
-    environ = dict(os.environ)
-    if arguments.pre:
-        environ = _with_kubeconfig(arguments, environ)
+    open_bench, are_settings_wrong = _open_bench(arguments, logs)
     while True:
-        bench = _bench(arguments, environ, logs)
+        bench = open_bench()
         try:
             results = check.run_checks(bench)
         finally:
             bench.close()
         failed = any(result.status is check.Status.FAILED for result in results)
-        if not failed or time.monotonic() >= deadline:
+        # Settings are read once, as `run` does: to wait makes none of them right.
+        if not failed or are_settings_wrong or time.monotonic() >= deadline:
             break
         time.sleep(min(_CHECK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
     (check.print_json if arguments.json else check.print_text)(results, logs.redact, sys.stdout)
     return 1 if failed else 0
 
 
-def _bench(arguments: argparse.Namespace, environ: Mapping[str, str], logs: Logs) -> Bench:
+def _open_bench(arguments: argparse.Namespace, logs: Logs) -> tuple[Callable[[], Bench], bool]:
+    """What opens a bench for each round; and whether the settings are wrong."""
     from otel_k8s_cgroup import check, settings
 
     warnings = Heard()
     with warnings.of("otel_k8s_cgroup"):
         try:
-            found = settings.load(flags=settings.flags_from(arguments), environ=environ, config_file=arguments.config)
+            found = settings.load(
+                flags=settings.flags_from(arguments),
+                environ=os.environ,
+                config_file=arguments.config,
+                before_install=arguments.pre,
+            )
         except SettingsError as error:
-            return check.Bench(None, origins={}, problem=str(error), before_install=arguments.pre)
+            problem = str(error)
+            return lambda: check.Bench(None, origins={}, problem=problem, before_install=arguments.pre), True
     plain = found.plain()
     _apply(plain, logs)
     # What it would say on standard error is in the report.
     logging.getLogger("otel_k8s_cgroup").setLevel(logging.CRITICAL)
-    return check.Bench(
+    bench = partial(
+        check.Bench,
         plain,
         origins=found.sources,
+        absent=found.absent,
         warnings=warnings.lines,
         hide_token=logs.redact.add_token,
         before_install=arguments.pre,
     )
-
-
-def _with_kubeconfig(arguments: argparse.Namespace, environ: dict[str, str]) -> dict[str, str]:
-    """As kubectl does, the user's own kubeconfig is taken where nothing says where the API is."""
-    from otel_k8s_cgroup import settings
-
-    path = Path(environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    try:
-        found = settings.load(flags=settings.flags_from(arguments), environ=environ, config_file=arguments.config)
-    except SettingsError:
-        return environ
-    if found.sources["k8s_api_url"] != "default" or not path.is_file():
-        return environ
-    return environ | {"OTEL_K8S_CGROUP_K8S_KUBECONFIG": str(path)}
+    return bench, False
 
 
 def _demo(arguments: argparse.Namespace, _logs: Logs) -> int:
@@ -266,14 +261,15 @@ def build_parser(command: str | None) -> _Parser:
     check = commands.add_parser(
         "check",
         help="what is wrong, and how to mend it",
-        description="Tries each thing that `run` needs, and says what is wrong and how to mend it.",
+        description="Tests everything that `run` needs, in the same way that `run` uses it. For each failure it shows "
+        "the cause and the fix.",
     )
     check.add_argument("--json", action="store_true", help="JSON instead of the table")
     check.add_argument(
-        "--pre", action="store_true", help="before installing, from a machine that is no node, with a kubeconfig"
+        "--pre", action="store_true", help="before you install, on a machine outside the cluster, with your kubeconfig"
     )
     check.add_argument(
-        "--wait", type=_seconds, default=0.0, metavar="1m", help="try again until nothing fails, so long at most"
+        "--wait", type=_seconds, default=0.0, metavar="1m", help="repeat until nothing fails, for at most so long"
     )
     check.set_defaults(do=_check)
 

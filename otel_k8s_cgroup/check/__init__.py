@@ -1,6 +1,6 @@
 """``otel-k8s-cgroup check``: each thing that ``run`` needs is tried, and what is wrong is said with the way out.
 
-`rows` is the table of the checks; `probes` tries them; `report` prints what came of it.
+`rows` is the table of the checks; `probes` and `sending` try them; `report` prints what came of it.
 """
 
 from otel_k8s_cgroup.check.bench import Bench

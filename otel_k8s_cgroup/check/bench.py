@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup import sources
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.cgroup import NodeCgroups
     from otel_k8s_cgroup.export import Receipt, Transport
     from otel_k8s_cgroup.kube import ApiClient
-    from otel_k8s_cgroup.model import Pod, RunSettings
+    from otel_k8s_cgroup.model import OtlpTarget, Pod, RunSettings
 
 IDLE_SECONDS = 10.0
 """The longest silence of whom a check asks."""
@@ -26,6 +27,7 @@ class Bench:
     Args:
         settings: those of `run`; None: they cannot be read, for ``problem``.
         origins: of each setting, where it is from.
+        absent: settings that need what this machine has not, each with the reason.
         warnings: what was said while they were read.
         hide_token: gets each token that is had.
         before_install: whether this is no node.
@@ -37,6 +39,7 @@ class Bench:
         settings: RunSettings | None,
         *,
         origins: Mapping[str, str],
+        absent: Mapping[str, str] = MappingProxyType({}),
         warnings: Sequence[str] = (),
         problem: str = "",
         hide_token: Callable[[str], None] = lambda _token: None,
@@ -45,6 +48,7 @@ class Bench:
     ) -> None:
         self._settings = settings
         self.origins = origins
+        self.absent = absent
         self.warnings = warnings
         self.problem = problem
         self.before_install = before_install
@@ -54,6 +58,9 @@ class Bench:
         self._cgroups: NodeCgroups | None = None
         self._transport: Transport | None = None
         self.pods: tuple[Pod, ...] = ()
+        """The node's that are measured."""
+        self.left_out: tuple[Pod, ...] = ()
+        """The node's that the settings leave out."""
         self.cgroup_uids: frozenset[str] = frozenset()
         self.receiver_date = "", 0.0
         """Of the receiver's last answer; and when that came, by our wall clock."""
@@ -67,8 +74,10 @@ class Bench:
 
     @property
     def client(self) -> ApiClient:
-        """Of the API server or the kubelet. Raises Skipped where a file has the pods, and KubeError."""
+        """Of the API server or the kubelet. Raises Skipped where nobody is asked from here, and KubeError."""
         if self._client is None:
+            if self.before_install and self.settings.pod_source.method == "kubelet":
+                raise Skipped("pod_source is kubelet: only a pod of its node asks it")
             client = sources.open_client(self.settings, self._hide_token, idle_seconds=IDLE_SECONDS)
             if client is None:
                 raise Skipped("pod_source is a file: nobody is asked")
@@ -84,15 +93,24 @@ class Bench:
             self._cgroups = sources.open_cgroups(self.settings)
         return self._cgroups
 
-    def send(self, body: bytes) -> Receipt:
-        """Sends an OTLP request. Raises Skipped where nothing is sent, and ExportError."""
-        from otel_k8s_cgroup.export import open_transport  # noqa: PLC0415 gRPC takes a while
-
+    @property
+    def receiver(self) -> OtlpTarget:
+        """Whom metrics are sent to. Raises Skipped where nothing is sent from here."""
         target = self.settings.otlp
+        for key, why in self.absent.items():
+            if key.startswith("otlp_"):
+                raise Skipped(f"{key}: {why}")
         if not target.endpoint:
             raise Skipped("otlp_endpoint is none: nothing is sent")
         if self.before_install and self.origins.get("otlp_endpoint") == "default":
             raise Skipped("otlp_endpoint is not set")
+        return target
+
+    def send(self, body: bytes) -> Receipt:
+        """Sends an OTLP request. Raises Skipped where nothing is sent from here, and ExportError."""
+        from otel_k8s_cgroup.export import open_transport  # noqa: PLC0415 gRPC takes a while
+
+        target = self.receiver
         if self._transport is None:
             self._transport = open_transport(target)
         receipt = self._transport.send(body)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,25 +12,20 @@ from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
 from otel_k8s_cgroup.check.model import Doubtful, Failed, Skipped
 from otel_k8s_cgroup.coverage import no_cgroups
-from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, ExportError, ExportRetryable, KubeError
-from otel_k8s_cgroup.http_words import quoted
+from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, KubeError
 from otel_k8s_cgroup.kube import KUBELET_PODS, LIST, PODS, WATCH, Permission
-from otel_k8s_cgroup.kube.addresses import is_loopback
 from otel_k8s_cgroup.kube.credentials import token_expiry
+from otel_k8s_cgroup.kube.details import PodReader
 from otel_k8s_cgroup.kube.pages import split_pods
 from otel_k8s_cgroup.kube.store import PodStore
-from otel_k8s_cgroup.model import EntityKind
 
 if TYPE_CHECKING:
     from otel_k8s_cgroup.check.bench import Bench
-    from otel_k8s_cgroup.model import Pod
 
-_SKEW_SECONDS = 5.0
-_SKEW_TOO_LARGE_SECONDS = 60.0
 _SHOWN = 3
 _VERSION = Permission("get", "/version")
 _NODE = Permission("get", "nodes")
-_OF_DELTAS = re.compile(r"\bdeltas?\b|temporality", re.IGNORECASE)
+_NO_KUBECONFIG = "Set KUBECONFIG or k8s_kubeconfig: there is no ~/.kube/config, so `kubectl proxy` is looked for."
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -44,7 +35,9 @@ def settings_valid(bench: Bench) -> str:
     if bench.problem:
         raise Failed(bench.problem)
     given = [key for key, origin in bench.origins.items() if origin != "default"]
-    return f"{len(bench.origins)} settings, {len(given)} of them not the default's: {', '.join(given) or 'none'}"
+    found = f"{len(bench.origins)} settings, {len(given)} of them not the default's: {', '.join(given) or 'none'}"
+    absent = "".join(f"; not tried here: {key} ({why})" for key, why in bench.absent.items())
+    return found + absent
 
 
 def settings_effect(bench: Bench) -> str:
@@ -157,6 +150,10 @@ def api_reachable(bench: Bench) -> str:
             version = json.loads(b"".join(chunks)).get("gitVersion")
     except ApiStatusError:
         version = None  # it answers, and that is what was asked
+    except KubeError as error:
+        if bench.before_install and bench.origins.get("k8s_api_url") == "default":
+            raise Failed(str(error), _NO_KUBECONFIG) from None
+        raise
     except (ValueError, AttributeError):
         raise Failed(f"{client.base_url}: its answer is not that of an API") from None
     return f"{client.base_url} answers" + (f" ({version})" if isinstance(version, str) else "")
@@ -174,15 +171,25 @@ def api_verified(bench: Bench) -> str:
 
 def api_list(bench: Bench) -> str:
     settings, client = bench.settings, bench.client
-    store = PodStore(settings.k8s_node)
+    store = _store(bench)
     if settings.pod_source.method == "kubelet":
         path, query, needs = "/pods", {}, KUBELET_PODS
     else:
         path, query, needs = PODS, {"limit": "1"} if bench.before_install else _of_node(bench), LIST
     with client.body(path, query, needs) as chunks:
         store.replace(split_pods(chunks, client.named(path), store.skip))
-    bench.pods = store.pods
-    return "pods can be listed" if bench.before_install else f"{_counted(len(bench.pods))} on {settings.k8s_node!r}"
+    bench.pods, bench.left_out = store.pods, store.excluded
+    return "pods can be listed" if bench.before_install else f"{_counted(_listed(bench))} on {settings.k8s_node!r}"
+
+
+def _store(bench: Bench) -> PodStore:
+    """Of all pods of the node, also those that pod_selector leaves out, of which `run` does not ask the API."""
+    settings = bench.settings
+    return PodStore(settings.k8s_node, reader=PodReader(settings.wanted, settings.choice))
+
+
+def _listed(bench: Bench) -> int:
+    return len(bench.pods) + len(bench.left_out)
 
 
 def _of_node(bench: Bench) -> dict[str, str]:
@@ -194,6 +201,8 @@ def api_watch(bench: Bench) -> str:
     if bench.settings.pod_source.method == "kubelet":
         raise Skipped("a kubelet has no watch: it is asked again and again")
     where = {} if bench.before_install else _of_node(bench)
+    if selector := bench.settings.choice.pod_selector:
+        where["labelSelector"] = selector
     query = where | {"watch": "true", "timeoutSeconds": "1"}
     with client.lines(PODS, query, WATCH, end_seconds=IDLE_SECONDS):
         return "pods can be watched"
@@ -203,8 +212,8 @@ def node_known(bench: Bench) -> str:
     if bench.before_install or bench.settings.pod_source.method == "kubelet":
         raise Skipped("--pre is for a machine that is no node" if bench.before_install else "the kubelet is the node's")
     name, client = bench.settings.k8s_node, bench.client
-    if bench.pods:
-        return f"the API has {_counted(len(bench.pods))} on {name!r}"
+    if _listed(bench):
+        return f"the API has {_counted(_listed(bench))} on {name!r}"
     try:
         with client.body(f"/api/v1/nodes/{name}", {}, _NODE) as chunks:
             for _ in chunks:
@@ -216,11 +225,24 @@ def node_known(bench: Bench) -> str:
     raise Doubtful(f"the API knows {name!r}, and has no pod on it", "Start a pod there.")
 
 
-def pods_cgroups(bench: Bench) -> str:
-    settings = bench.settings
-    pods, where = _pods(bench), sources.LISTED_BY[settings.pod_source.method]
+def pods_chosen(bench: Bench) -> str:
     if bench.before_install:
         raise Skipped("--pre is for a machine that is no node")
+    _read_file_of_pods(bench)
+    if not _listed(bench):
+        raise Skipped("no pod is listed")
+    if not bench.pods:
+        raise Doubtful(f"the settings leave out all {_counted(_listed(bench))} of {bench.settings.k8s_node!r}")
+    left_out = len(bench.left_out)
+    return _counted(len(bench.pods)) + (f"; the settings leave out {_counted(left_out)}" if left_out else "")
+
+
+def pods_cgroups(bench: Bench) -> str:
+    if bench.before_install:
+        raise Skipped("--pre is for a machine that is no node")
+    settings, where = bench.settings, sources.LISTED_BY[bench.settings.pod_source.method]
+    # Also of those that are left out: whether this is their node does not depend on what is measured.
+    pods = bench.pods + bench.left_out
     running = {pod.cgroup_uid: pod for pod in pods if not pod.finished}
     found = bench.cgroup_uids
     missing, unnamed = running.keys() - found, found - {pod.cgroup_uid for pod in pods}
@@ -238,137 +260,19 @@ def pods_cgroups(bench: Bench) -> str:
     return f"{_counted(len(running))}, each with its cgroup"
 
 
-def _pods(bench: Bench) -> tuple[Pod, ...]:
+def _read_file_of_pods(bench: Bench) -> None:
+    """Nobody is asked for the pods of a file, so no check before has them."""
     source = bench.settings.pod_source
     if source.method != "file" or source.file is None:
-        return bench.pods
-    store = PodStore(bench.settings.k8s_node)
+        return
+    store = _store(bench)
     try:
         content = Path(source.file).read_bytes()
     except OSError as error:
-        raise KubeError(f"pod_source: {source.file!r}: {error.strerror}") from None
+        remedy = "Set pod_source to a file with what `kubectl get pods -A -o json` prints."
+        raise Failed(f"pod_source: {source.file!r}: {error.strerror}", remedy) from None
     store.replace(split_pods([content], source.file, store.skip))
-    bench.pods = store.pods
-    if not bench.pods:
-        raise Failed(f"{source.file!r} has no pod on node {bench.settings.k8s_node!r} (k8s_node)")
-    return bench.pods
-
-
-# --- the receiver ---------------------------------------------------------------------------------------------------
-
-
-def otlp_send(bench: Bench) -> str:
-    target = bench.settings.otlp
-    bench.send(b"")
-    return f"{target.endpoint} ({target.protocol}) takes an empty request"
-
-
-def otlp_deltas(bench: Bench) -> str:
-    from otel_k8s_cgroup.export.trial import delta_without_points  # noqa: PLC0415 protobuf takes a while
-
-    settings = bench.settings
-    of_deltas = [metric for metric in sources.metrics_of(settings) if metric.has_deltas]
-    if not of_deltas:
-        raise Skipped("no counter is sent as deltas")
-    endpoint = settings.otlp.endpoint
-    try:
-        # Its name is that of a metric that is sent: nothing new comes to be in a receiver that keeps names.
-        receipt = bench.send(delta_without_points(of_deltas[0].named(EntityKind.POD)))
-    except ExportRetryable as error:
-        raise Doubtful(f"not known: {error}") from None
-    except ExportError as error:
-        words = str(error)
-    else:
-        words = receipt.message and f"{endpoint}: {quoted(receipt.message)}"
-    if not words:
-        return f"{endpoint} takes a counter of deltas"
-    if _OF_DELTAS.search(words):
-        raise Failed(f"{words}: it takes no deltas, and refuses a whole request for one")
-    raise Doubtful(f"a counter of deltas without points is refused: {words}")
-
-
-def otlp_private(bench: Bench) -> str:
-    target = bench.settings.otlp
-    if not target.headers:
-        raise Skipped("no otlp_headers are set")
-    host = target.endpoint.partition("://")[2].partition("/")[0].rpartition(":")[0].strip("[]")
-    if target.endpoint.startswith("http:") and not is_loopback(host):
-        raise Doubtful("otlp_headers go over plain http: whoever is on the way can read them")
-    return "otlp_headers are sent over TLS, or stay on this machine"
-
-
-# --- clocks, state, the exporter that runs ----------------------------------------------------------------------------
-
-
-def clock(bench: Bench) -> str:
-    return _compared(*bench.client.server_date, bench.client.base_url)
-
-
-def clock_receiver(bench: Bench) -> str:
-    target = bench.settings.otlp
-    if target.protocol == "grpc":
-        raise Skipped("answers over gRPC have no date")
-    return _compared(*bench.receiver_date, target.endpoint)
-
-
-def _compared(date: str, came_at: float, server: str) -> str:
-    """This machine's clock with the ``Date`` of an answer of ``server``."""
-    try:
-        moment = parsedate_to_datetime(date)
-        # A date without a zone is GMT: HTTP knows no other.
-        seconds = came_at - (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise Skipped(f"the answers of {server} have no date") from None
-    # A Date is cut to the second.
-    ahead = seconds - 0.5
-    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {server}"
-    if abs(ahead) > _SKEW_TOO_LARGE_SECONDS:
-        raise Failed(f"this machine's clock is {said}")
-    if abs(ahead) > _SKEW_SECONDS:
-        raise Doubtful(f"this machine's clock is {said}")
-    return f"within {_SKEW_SECONDS:g} s of {server}"
-
-
-def state_file(bench: Bench) -> str:
-    from otel_k8s_cgroup.export.state import HEAD, is_ours  # noqa: PLC0415 as above
-
-    name = bench.settings.state_file
-    if name is None:
-        raise Skipped("state_file is not set: after a restart, pods that are there count from their first reading")
-    path = Path(name)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise Failed(f"the directory {str(path.parent)!r} of state_file cannot be written to as user {os.getuid()}")
-    if not path.exists():
-        return f"{name} is not there yet, and can be made"
-    if not path.is_file():
-        raise Failed(f"{name} is no plain file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(HEAD))
-    except OSError as error:
-        raise Failed(f"{name} cannot be read: {error.strerror}") from None
-    if head.strip(b"\0") and not is_ours(head):
-        raise Failed(f"{name} holds something that is not ours")
-    return f"{name}, written {max(0.0, bench.wall_clock() - path.stat().st_mtime):.0f} s ago"
-
-
-def exporter_ready(bench: Bench) -> str:
-    address = bench.settings.health_listen
-    if address is None:
-        raise Skipped("health_listen is not set")
-    host, _, port = address.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host).strip("[]")  # noqa: S104 whom one asks there
-    connection = http.client.HTTPConnection(host, int(port), timeout=IDLE_SECONDS)
-    try:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        text = response.read(4096).decode(errors="replace").strip().replace("\n", "; ")
-    except (OSError, http.client.HTTPException) as error:
-        if bench.before_install or isinstance(error, ConnectionRefusedError):
-            raise Skipped(f"no exporter runs at {address}") from None
-        raise Failed(f"{address} does not answer: {error}") from None
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise Failed(f"the exporter at {address}: {text}")
-    return text
+    bench.pods, bench.left_out = store.pods, store.excluded
+    if not _listed(bench):
+        node = bench.settings.k8s_node
+        raise Failed(f"{source.file!r} has no pod on node {node!r}", "Set k8s_node to a node whose pods it has.")

@@ -27,9 +27,13 @@ def print_text(results: Sequence[Result], redact: Callable[[str], str], out: Tex
         skipped = "skipped: " if result.status is Status.SKIPPED else ""
         out.write(f"  {_SIGNS[result.status]} {check.what}: {skipped}{_line(redact(result.evidence))}\n")
         if result.remedy:
-            out.write(f"      {_line(result.remedy)} [{check.code}, {_link(check.code)}]\n")
+            out.write(f"      {_line(result.remedy)} [{check.code}]\n")
     counts = Counter(result.status for result in results)
-    out.write(f"\n{', '.join(f'{counts[status]} {status}' for status in Status)}\n")
+    out.write("\n")
+    if any(result.remedy for result in results):
+        # No link: there is no such file beside the program.
+        out.write("For a [code], see the README, section `check`.\n")
+    out.write(f"{', '.join(f'{counts[status]} {status}' for status in Status)}\n")
 
 
 def print_json(results: Sequence[Result], redact: Callable[[str], str], out: TextIO) -> None:

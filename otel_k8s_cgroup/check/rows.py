@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.check import probes
+from otel_k8s_cgroup.check import probes, sending
 from otel_k8s_cgroup.check.model import Check, Outcome, Result, Skipped, Status
 from otel_k8s_cgroup.errors import ApiStatusError, ExporterError
 
@@ -71,39 +71,43 @@ CHECKS: tuple[Check, ...] = (
         ("api-list",),
     ),
     Check(
-        "pods", "pods-cgroups", "pods and cgroups belong together", probes.pods_cgroups,
-        "Of pods that start or end, one side comes first: try again. Else look at k8s_node and cgroup_root: both must "
-        "be this node's.", ("api-list", "cgroup-pods"),
+        "pods", "pods-chosen", "the settings choose pods", probes.pods_chosen,
+        "Look at include_namespaces, exclude_namespaces, pod_selector and qos_classes.", ("api-list",),
     ),
     Check(
-        "otlp", "otlp-send", "the OTLP receiver takes a request", probes.otlp_send,
+        "pods", "pods-cgroups", "pods and cgroups belong together", probes.pods_cgroups,
+        "Of pods that start or end, one side comes first: try again. Else look at k8s_node and cgroup_root: both must "
+        "be this node's.", ("pods-chosen", "cgroup-pods"),
+    ),
+    Check(
+        "otlp", "otlp-send", "the OTLP receiver takes a request", sending.otlp_send,
         "Set otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) with its scheme, http:// or https://, and otlp_protocol as "
         "the message says.", ("settings-valid",), before_install=True,
     ),
     Check(
-        "otlp", "otlp-deltas", "it takes the counters' deltas", probes.otlp_deltas,
+        "otlp", "otlp-deltas", "it takes the counters' deltas", sending.otlp_deltas,
         "Start Prometheus with --enable-feature=otlp-deltatocumulative (3.2 or newer), send by way of a Collector with "
         "its deltatocumulative processor, or use schema semconv with cumulative temporality.", ("otlp-send",),
         before_install=True,
     ),
     Check(
-        "otlp", "otlp-private", "credentials are not readable on the way", probes.otlp_private,
+        "otlp", "otlp-private", "credentials are not readable on the way", sending.otlp_private,
         "Begin otlp_endpoint with https://.", ("settings-valid",), before_install=True,
     ),
     Check(
-        "clock", "clock", "the clock is the API's", probes.clock, _NTP, ("api-reachable",), before_install=True,
+        "clock", "clock", "the clock is the API's", sending.clock, _NTP, ("api-reachable",), before_install=True,
     ),
     Check(
-        "clock", "clock-receiver", "the clock is the OTLP receiver's", probes.clock_receiver, _NTP, ("otlp-send",),
+        "clock", "clock-receiver", "the clock is the OTLP receiver's", sending.clock_receiver, _NTP, ("otlp-send",),
         before_install=True,
     ),
     Check(
-        "state", "state-file", "the state file can be used", probes.state_file,
+        "state", "state-file", "the state file can be used", sending.state_file,
         "Set state_file to a path in a directory that this user may write to, where nothing of others is.",
         ("settings-valid",),
     ),
     Check(
-        "exporter", "exporter-ready", "the exporter that runs is ready", probes.exporter_ready,
+        "exporter", "exporter-ready", "the exporter that runs is ready", sending.exporter_ready,
         "Mend what the other checks find; the exporter's log has the reason.", ("settings-valid",),
     ),
 )  # fmt: skip

@@ -2,7 +2,8 @@
 values of it.
 
 `model` has the rows; `loading` the places and their order; `values` reads what is written; `file` and `otlp` know what
-is not ours (Alumet's file, the standard's variables); `given` makes the lines about what is refused.
+is not ours (Alumet's file, the standard's variables); `effects` warns of what has no effect; `before_install` is for a
+machine that is no node; `given` makes the lines about what is refused.
 """
 
 from otel_k8s_cgroup.settings.loading import add_flags, flags_from, load

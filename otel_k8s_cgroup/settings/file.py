@@ -22,21 +22,32 @@ _LARGEST_BYTES = 1 << 20
 
 # Alumet's own keys, of no use here: of its agent, of every plugin, of its k8s plugin, of its opentelemetry plugin.
 AGENT_KEYS = frozenset({"max_update_interval", "source_channel_size"})
-_PLUGIN_KEYS = frozenset({"enable", "enabled"})
-K8S_KEYS = _PLUGIN_KEYS | {"disable_sources", "annotate_foreign_measurements", "annotate_containers"}
+PLUGIN_KEYS = frozenset({"enable", "enabled"})
+K8S_KEYS = PLUGIN_KEYS | {"disable_sources", "annotate_foreign_measurements", "annotate_containers"}
 OPENTELEMETRY_KEYS = {
     "collector_host": "otlp_endpoint",
     "prefix": "metric_prefix",
     "suffix": "metric_suffix",
     "add_attributes_to_labels": "point_attributes",
 }
-OPENTELEMETRY_PASSED_OVER = _PLUGIN_KEYS | {"use_unit_display_name"}
+OPENTELEMETRY_PASSED_OVER = PLUGIN_KEYS | {"use_unit_display_name"}
 
 
-def read_file(path: str, environ: Mapping[str, str], keys: Collection[str]) -> dict[str, Given]:
+class Unset(ValueError):
+    """An environment variable is not set; the message is what is allowed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(rf"environment variables that are set; {name} is not: set it, or write \${{ for a plain ${{")
+        self.name = name
+
+
+def read_file(
+    path: str, environ: Mapping[str, str], keys: Collection[str], absent: dict[str, str] | None = None
+) -> dict[str, Given]:
     """The settings of the TOML file at ``path``, ``${NAME}`` replaced from ``environ``; ``keys`` are the known ones.
 
-    What is Alumet's alone is passed over with one line of the log. Raises `SettingsError`.
+    What is Alumet's alone is passed over with one line of the log. ``absent``: gets the settings, each with the reason,
+    that need a variable that is not set; None: they are refused. Raises `SettingsError`.
     """
     found: dict[str, Given] = {}
     passed_over: list[str] = []
@@ -51,10 +62,14 @@ def read_file(path: str, environ: Mapping[str, str], keys: Collection[str]) -> d
                 problems.append(SettingsError(key, f"given twice ({found[key].where}; {given.where}); keep one"))
             case (key, given):
                 found[key] = given
-    for key, given in found.items():
+    for key, given in list(found.items()):
         try:
             found[key] = Given(_expanded(given.value, environ), given.where)
         except ValueError as allowed:
+            if absent is not None and isinstance(allowed, Unset):
+                absent[key] = f"{allowed.name} is not set"
+                del found[key]
+                continue
             problems.append(refusal(key, Given(_unmarked(given.value), given.where), str(allowed)))
     if problems:
         raise joined(problems)
@@ -153,11 +168,11 @@ def _is_nearly_plugins(key: str, value: object) -> bool:
 
 def _switches_off(key: str, value: object) -> bool:
     """Whether it says that the k8s plugin is not to measure; what is no boolean is refused, too."""
-    return (key == "disable_sources" and value is not False) or (key in _PLUGIN_KEYS and value is not True)
+    return (key == "disable_sources" and value is not False) or (key in PLUGIN_KEYS and value is not True)
 
 
 def _opentelemetry(where: str, table: dict[str, object]) -> Iterator[_Entry]:
-    if any(table.get(key) is False for key in _PLUGIN_KEYS):  # switched off
+    if any(table.get(key) is False for key in PLUGIN_KEYS):  # switched off
         yield "[plugins.opentelemetry]"
         return
     for key, value in table.items():
@@ -185,10 +200,7 @@ def _expanded(value: object, environ: Mapping[str, str]) -> object:
         if not found["end"] or _VARIABLE_NAME.fullmatch(found["name"]) is None:
             raise ValueError(r"${NAME} for an environment variable, and \${ for a plain ${")
         if found["name"] not in environ:
-            name = found["name"]
-            raise ValueError(
-                rf"environment variables that are set; {name} is not: set it, or write \${{ for a plain ${{"
-            )
+            raise Unset(found["name"])
         return environ[found["name"]]
 
     match value:

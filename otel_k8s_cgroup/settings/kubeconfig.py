@@ -20,7 +20,7 @@ from otel_k8s_cgroup.model import ApiAccess, ClientCertificate, Pem
 from otel_k8s_cgroup.settings.given import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _MOST_BYTES = 1 << 20
 _PROXY = 'or `kubectl proxy --port=8080`, and k8s_api_url = "http://127.0.0.1:8080" without k8s_kubeconfig'
@@ -37,6 +37,8 @@ class Kubeconfig:
         self.path = Path(path)
         document = _mapping(_parsed(self.path), "the file")
         contexts = _by_name(document, "contexts", "context")
+        if not contexts:
+            raise ValueError("it has no contexts")
         if context is None:
             context = _text(document, "current-context", "the file")
             if context is None:
@@ -106,15 +108,16 @@ class Kubeconfig:
             return {}
         user = _named(self._users, self.user_name, "user")
         where = self._in_user
-        if "exec" in user:
+        # Also an empty one: kubectl would run it, and fail.
+        if user.get("exec") is not None:
             run = user["exec"].get("command") if isinstance(user["exec"], dict) else None
             program = f"the program {one_line(str(run))}" if run else "a program"
             raise ValueError(f"{where} has its credentials of {program} (exec), which is not run here: {_TOKEN}")
-        if "auth-provider" in user:
+        if user.get("auth-provider") is not None:
             raise ValueError(f"{where} has an auth-provider, which Kubernetes itself has given up: {_TOKEN}")
         if user.get("username") or user.get("password"):
             raise ValueError(f"{where} has a user name and password, which no API server takes today: {_TOKEN}")
-        if impersonated := sorted(key for key in user if str(key) == "as" or str(key).startswith("as-")):
+        if impersonated := sorted(key for key in user if user[key] and (key == "as" or str(key).startswith("as-"))):
             raise ValueError(f"{where} is somebody else by {impersonated[0]!r}, which is not done here: {_TOKEN}")
         return user
 
@@ -141,10 +144,30 @@ class Kubeconfig:
         if not found:
             return None
         try:
-            content = base64.b64decode(found, validate=True)
+            content = base64.b64decode("".join(found.split()), validate=True)
         except ValueError:
             raise ValueError(f"{key} of {where} is no base64") from None
         return Pem(f"{self.path} ({key} of {where})", content)
+
+
+def first_with_context(paths: Sequence[str], context: object) -> tuple[str, str | None]:
+    """Of several files, as kubectl merges them, the first that has ``context``, or else the first current-context; and
+    which that is. Raises ValueError as above.
+    """
+    documents: dict[str, Mapping[str, Any]] = {}
+    for path in paths:
+        try:
+            documents[path] = _mapping(_parsed(Path(path).expanduser()) or {}, "the file")
+        except ValueError as why:
+            raise ValueError(f"{one_line(path)}: {why}") from None
+    currents = (_text(document, "current-context", "the file") for document in documents.values())
+    wanted = context or next((each for each in currents if each), None)
+    if not isinstance(wanted, str):
+        return paths[0], None
+    for path, document in documents.items():
+        if wanted in _by_name(document, "contexts", "context"):
+            return path, wanted
+    raise ValueError(f"none of its {len(documents)} files has a context {one_line(wanted)}")
 
 
 def _parsed(path: Path) -> object:
@@ -172,14 +195,19 @@ def _mapping(found: object, where: str) -> Mapping[str, Any]:
 
 
 def _by_name(document: Mapping[str, Any], key: str, inner: str) -> dict[str, Mapping[str, Any]]:
-    """A list of ``{name: …, <inner>: {…}}``; of one name the first counts, as for kubectl."""
+    """A list of ``{name: …, <inner>: {…}}``; each name once, as kubectl has it.
+
+    Source: https://github.com/kubernetes/client-go/blob/v0.35.4/tools/clientcmd/api/v1/conversion.go
+    """
     found: dict[str, Mapping[str, Any]] = {}
     entries = document.get(key) or []
     if not isinstance(entries, list):
         raise ValueError(f"{key} is no list")  # noqa: TRY004 its text is for a user
     for entry in entries:
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            found.setdefault(entry["name"], _mapping(entry.get(inner) or {}, f"the {inner} {one_line(entry['name'])}"))
+        if isinstance(entry, dict) and isinstance(name := entry.get("name"), str):
+            if name in found:
+                raise ValueError(f"two {key} are called {one_line(name)}: keep one")
+            found[name] = _mapping(entry.get(inner) or {}, f"the {inner} {one_line(name)}")
     return found
 
 

@@ -49,23 +49,26 @@ keys = words(
 )
 
 
-def choices(known: Sequence[str], *, least: int = 0) -> Callable[[object], tuple[str, ...]]:
-    """A reader of a list of some of ``known``, in any case of their letters; ``"none"`` is an empty list.
+def choices(known: Sequence[str], *, least: int = 0, none: bool = False) -> Callable[[object], tuple[str, ...]]:
+    """A reader of a list of some of ``known``, in any case of their letters.
 
     Args:
         known: what is allowed.
         least: how many there have to be.
+        none: whether ``"none"`` is an empty list. Only where that is not what the default means.
     """
     by_lower = {word.lower(): word for word in known}
-    allowed = "a list of " + ", ".join(f'"{word}"' for word in known) + ("" if least else ' (or "none")')
+    allowed = "a list of " + ", ".join(f'"{word}"' for word in known) + (' (or "none")' if none else "")
     read_words = words(".*", allowed)
 
     def read(value: object) -> tuple[str, ...]:
         if isinstance(value, str):
-            value = [] if value.strip().lower() == "none" and not least else value.lower()
+            value = value.lower()
         elif isinstance(value, list):
             value = [word.lower() if isinstance(word, str) else word for word in value]
         given = read_words(value)
+        if none and given == ("none",):
+            return ()
         for word in given:
             if word not in by_lower:
                 raise ValueError(allowed + _nearest(word, by_lower))
@@ -90,7 +93,13 @@ def intervals(known: Sequence[str], longest: timedelta) -> Callable[[object], tu
         table = {} if value in ("", []) else values.inline(value)
         if not isinstance(table, dict):
             raise ValueError('a table of groups and durations, such as { memory = "10s" }')  # noqa: TRY004 as the others
-        return tuple((names([group])[0], duration(interval)) for group, interval in table.items())
+        found: dict[str, timedelta] = {}
+        for group, interval in table.items():
+            (known_name,) = names([group])
+            if known_name in found:
+                raise ValueError(f'each group once ("{known_name}" is there twice)')
+            found[known_name] = duration(interval)
+        return tuple(found.items())
 
     return read
 

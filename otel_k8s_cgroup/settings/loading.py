@@ -14,6 +14,8 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from otel_k8s_cgroup.errors import SettingsError
 from otel_k8s_cgroup.settings import values
+from otel_k8s_cgroup.settings.before_install import defaults_before_install, without_files_of_the_pod
+from otel_k8s_cgroup.settings.effects import warn_of_no_effect
 from otel_k8s_cgroup.settings.file import read_file
 from otel_k8s_cgroup.settings.given import Given, joined, one_line, refusal, unknown
 from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, rows
@@ -44,11 +46,11 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 class _Place(PydanticBaseSettingsSource):
     """One place where settings are found; ``find`` is told what the places before it have."""
 
-    def __init__(self, find: Callable[[Mapping[str, Given]], Mapping[str, Given]]) -> None:
+    def __init__(self, find: Callable[[Mapping[str, Given]], Mapping[str, Any]]) -> None:
         super().__init__(Settings)
         self._find = find
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Given | None, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """What is found for one field, if anything."""
         key = field.alias or field_name
         return self._find(self.current_state).get(key), key, False
@@ -58,7 +60,7 @@ class _Place(PydanticBaseSettingsSource):
         return dict(self._find(self.current_state))
 
 
-def _always(found: Mapping[str, Given]) -> Callable[[Mapping[str, Given]], Mapping[str, Given]]:
+def _always(found: Mapping[str, Any]) -> Callable[[Mapping[str, Given]], Mapping[str, Any]]:
     return lambda _before: found
 
 
@@ -70,32 +72,41 @@ def load(
     hostname: Callable[[], str] = socket.gethostname,
     service_account_dir: Path = _SERVICE_ACCOUNT,
     parameters: Mapping[str, str] = MappingProxyType({}),
+    before_install: bool = False,
 ) -> Settings:
     """The settings: of each key the flag's value, else the environment's, else the file's, else the default.
 
     ``flags`` is what `flags_from` gives. The variables ``OTEL_EXPORTER_OTLP_*`` stand between ours and the file. What
     an Alumet file holds beside our settings is told in one line of the log. Without ``config_file`` it is the one that
     ``OTEL_K8S_CGROUP_CONFIG`` names. ``parameters``: of the keys of ``flags`` that a Python program gave, its names for
-    them. Raises `SettingsError`, a line a problem.
+    them. ``before_install``: this machine is no node and has nothing of the pod. Raises `SettingsError`, a line a
+    problem.
     """
     config_file = config_file or environ.get(_CONFIG_VARIABLE, "").strip() or None
-    fixed = (
-        _from_flags(flags, parameters),
-        _from_environ(environ),
-        from_environment(environ),
-        {} if config_file is None else read_file(config_file, environ, rows()),
-    )
+    absent: dict[str, str] = {}
+    from_file = {}
+    if config_file is not None:
+        from_file = read_file(config_file, environ, rows(), absent if before_install else None)
+        if before_install:
+            from_file = without_files_of_the_pod(from_file, absent)
+    fixed = (_from_flags(flags, parameters), _from_environ(environ), from_environment(environ), from_file)
+    # What a flag or a variable says instead is not lacking.
+    absent = {key: why for key, why in absent.items() if not any(key in found for found in fixed)}
     warn_of_misspelt(environ)
     places = (
         *(_Place(_always(found)) for found in fixed),
+        _Place(lambda found: defaults_before_install(found, environ) if before_install else {}),
         _Place(_kubeconfig),
         _Place(lambda found: _defaults(found, environ, hostname, service_account_dir)),
         _Place(lambda _found: _standard(environ)),
+        _Place(_always({"absent": absent})),
     )
     try:
-        return Settings(places)
+        settings = Settings(places)
     except ValidationError as error:
         raise joined(_refusals(error)) from None
+    warn_of_no_effect(settings)
+    return settings
 
 
 def _refusals(error: ValidationError) -> Sequence[SettingsError]:

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     qos_classes: Annotated[tuple[QosClass, ...], _by(lists.choices(get_args(QosClass)))] = _row(
         f"QoS classes whose pods are measured: a list of {', '.join(get_args(QosClass))}", "", "all"
     )
-    pod_attributes: Annotated[tuple[PodAttribute, ...], _by(lists.choices(get_args(PodAttribute)))] = _row(
+    pod_attributes: Annotated[tuple[PodAttribute, ...], _by(lists.choices(get_args(PodAttribute), none=True))] = _row(
         f"what a pod's Resource also says: a list of {', '.join(get_args(PodAttribute))}, or none", "workload"
     )
     pod_labels: Annotated[tuple[str, ...], _by(lists.keys)] = _row(
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     state_file: Annotated[str | None, _by(values.optional_path)] = _row(
         "file that remembers what was delivered over a restart", ""
     )
-    health_listen: Annotated[str | None, _by(values.listen_address)] = _row(
+    health_listen: Annotated[values.ListenAddress | None, _by(values.listen_address)] = _row(
         "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
     )
     scrape: Annotated[bool, _by(values.boolean)] = _row(
@@ -226,6 +226,10 @@ class Settings(BaseSettings):
 
     k8s_access: Annotated[ApiAccess, SkipValidation] = Field(default=ApiAccess(), repr=False)
     """What ``k8s_kubeconfig`` says beside the settings."""
+
+    absent: Annotated[Mapping[str, str], SkipValidation] = Field(default={}, repr=False)
+    """Before an installation: the settings of the file that need what this machine has not, each with the reason. They
+    have their defaults."""
 
     sdk_disabled: Annotated[bool, SkipValidation] = False
     are_deltas: Annotated[bool, SkipValidation] = False
@@ -315,7 +319,7 @@ class Settings(BaseSettings):
             if needs and self.k8s_kubeconfig is None:
                 given = Given("kubeconfig" if key == "token_retrieval" else self.k8s_context, self.sources[key])
                 problems.append(refusal(key, given, "that only together with k8s_kubeconfig, which is not set"))
-        if self.scrape and self.health_listen is None:
+        if self.scrape and self.health_listen is None and "health_listen" not in self.absent:
             given = Given("true", self.sources["scrape"])
             problems.append(refusal("scrape", given, "that only together with health_listen, which is not set"))
         if self.otlp_endpoint == NOWHERE and not self.scrape:
@@ -332,7 +336,9 @@ class Settings(BaseSettings):
 
 
 # What the settings also have: no keys of a user's.
-_NO_ROWS = frozenset({"sources", "k8s_access", "sdk_disabled", "are_deltas", "service_name", "resource_attributes"})
+_NO_ROWS = frozenset(
+    {"sources", "k8s_access", "absent", "sdk_disabled", "are_deltas", "service_name", "resource_attributes"}
+)
 
 
 # A model has a `schema` of its own.

@@ -12,13 +12,21 @@ from datetime import timedelta
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from otel_k8s_cgroup.model import Group, PodSource, TokenRetrieval
-from otel_k8s_cgroup.settings.file import AGENT_KEYS, K8S_KEYS, OPENTELEMETRY_KEYS, OPENTELEMETRY_PASSED_OVER
+from otel_k8s_cgroup.model import Group, PodAttribute, PodSource, TokenRetrieval
+from otel_k8s_cgroup.settings.file import (
+    AGENT_KEYS,
+    K8S_KEYS,
+    OPENTELEMETRY_KEYS,
+    OPENTELEMETRY_PASSED_OVER,
+    PLUGIN_KEYS,
+)
 from otel_k8s_cgroup.settings.model import rows
-from otel_k8s_cgroup.settings.values import DURATION_UNITS
+from otel_k8s_cgroup.settings.values import DURATION_UNITS, ListenAddress
 from otel_k8s_cgroup.settings.written import as_written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic.fields import FieldInfo
 
     Schema = dict[str, Any]
@@ -50,6 +58,25 @@ _INLINE: Schema = {"type": "string", "pattern": r"^\s*\{"}
 """A table as text, as flags and the environment have it."""
 _SIZE: Schema = {"type": "string", "pattern": r"^\s*[0-9]{1,18}(\.[0-9]{1,9})?\s*([A-Za-z]*)\s*$"}
 
+
+def _any_case(words: Sequence[object]) -> str:
+    """A regular expression for one of ``words``; JSON schema's have no flag for "whatever case"."""
+    letters = (
+        "".join(f"[{char.upper()}{char.lower()}]" if char.isalpha() else char.replace("/", r"\/") for char in str(word))
+        for word in words
+    )
+    return f"({'|'.join(letters)})"
+
+
+def _list_of(words: Sequence[object]) -> list[Schema]:
+    """The shapes of a list of some of ``words``, or as text with commas."""
+    word = _any_case(words)
+    return [
+        {"type": "string", "pattern": rf"^[\s,]*({word}\s*(,[\s,]*|$))*$"},
+        {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": rf"^{word}$"}, _VARIABLE]}},
+    ]
+
+
 _SHAPES: dict[object, list[Schema]] = {
     bool: [{"type": "boolean"}, {"type": "string", "pattern": r"^\s*([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])\s*$"}],
     int: [{"type": "integer"}, _SIZE],
@@ -64,6 +91,8 @@ _SHAPES: dict[object, list[Schema]] = {
         {"type": "object", "additionalProperties": {"anyOf": [_DURATION, _VARIABLE]}},
         _INLINE,
     ],
+    tuple[PodAttribute, ...]: _list_of([*get_args(PodAttribute), "none"]),
+    ListenAddress: [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}],
     tuple[tuple[str, str], ...]: [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}],
 }
 """Of a row's type; one that is not here may be anything."""
@@ -78,11 +107,15 @@ def json_schema() -> Schema:
         "properties": settings | dict.fromkeys(sorted(K8S_KEYS), passed_over),
         "additionalProperties": False,
     }
+    off = [{"required": [key], "properties": {key: {"const": False}}} for key in sorted(PLUGIN_KEYS)]
     opentelemetry = {
         "type": "object",
-        "properties": {key: settings[ours] for key, ours in OPENTELEMETRY_KEYS.items()}
-        | dict.fromkeys(sorted(OPENTELEMETRY_PASSED_OVER), passed_over),
-        "additionalProperties": False,
+        "if": {"anyOf": off},
+        "else": {
+            "properties": {key: settings[ours] for key, ours in OPENTELEMETRY_KEYS.items()}
+            | dict.fromkeys(sorted(OPENTELEMETRY_PASSED_OVER), passed_over),
+            "additionalProperties": False,
+        },
     }
     plugins = {"k8s": k8s, "opentelemetry": opentelemetry}
     return {
@@ -129,21 +162,15 @@ def _shapes(annotation: object) -> list[Schema]:
     if annotation in _SHAPES:
         return _SHAPES[annotation]
     if get_origin(annotation) is Literal:
-        return [{"type": "string", "pattern": _any_case([str(word) for word in get_args(annotation)])}]
+        return [{"type": "string", "pattern": rf"^\s*{_any_case(get_args(annotation))}\s*$"}]
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (Ellipsis,):
+        item = get_args(annotation)[0]
+        if get_origin(item) is Literal:
+            return _list_of(get_args(item))
         # A list, or as text with commas.
-        of = _shapes(get_args(annotation)[0])
+        of = _shapes(item)
         return [{"type": "string"}, {"type": "array", "items": _any_of([*of, _VARIABLE])}] if of else []
     if get_origin(annotation) in (Union, UnionType):
         each = [_shapes(part) for part in get_args(annotation)]
         return [shape for shapes in each for shape in shapes] if all(each) else []
     return []
-
-
-def _any_case(words: list[str]) -> str:
-    """A regular expression for ``words``; JSON schema's have no flag for "whatever case"."""
-    letters = (
-        "".join(f"[{char.upper()}{char}]" if char.isalpha() else char.replace("/", r"\/") for char in word)
-        for word in words
-    )
-    return rf"^\s*({'|'.join(letters)})\s*$"

@@ -14,7 +14,7 @@ import tomllib
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NewType
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from otel_k8s_cgroup.model import PodSource, TokenRetrieval
@@ -237,8 +237,14 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def listen_address(value: object) -> str | None:
+ListenAddress = NewType("ListenAddress", str)
+"""``host:port`` with an IP address."""
+
+
+def listen_address(value: object) -> ListenAddress | None:
     """``host:port`` with an IP address, ``localhost:port`` or a port alone, which is on loopback; nothing is ``""``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     text = value.strip() if isinstance(value, str) else "?"
     if not text:
         return None
@@ -248,7 +254,7 @@ def listen_address(value: object) -> str | None:
     with suppress(ValueError):
         version = ipaddress.ip_address(bare).version
         if (version == 6) == (bare != host) and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
-            return f"{host}:{int(port)}"
+            return ListenAddress(f"{host}:{int(port)}")
     raise ValueError(
         '"127.0.0.1:8081" or "8081" for this machine alone, "0.0.0.0:8081" or "[::]:8081" for all, "" for none'
     )

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from otel_k8s_cgroup.check import CHECKS, Bench, Result, Status, run_checks
 from otel_k8s_cgroup.check.model import Skipped
-from otel_k8s_cgroup.check.probes import clock
+from otel_k8s_cgroup.check.sending import clock
 from otel_k8s_cgroup.settings import load
 from tests.fakes.faulty_otlp import FaultyServer, free_port
 from tests.fakes.kube_api import KubeApi, failing, pod
@@ -54,7 +54,13 @@ class World:
 
     def results(self, *, before_install: bool = False) -> dict[str, Result]:
         """What comes of each check, by its code."""
-        settings = load(flags=self.flags, environ=self.environ, config_file=None, service_account_dir=self.root)
+        settings = load(
+            flags=self.flags,
+            environ=self.environ,
+            config_file=None,
+            service_account_dir=self.root,
+            before_install=before_install,
+        )
         bench = Bench(settings.plain(), origins=settings.sources, before_install=before_install)
         with contextlib.closing(bench):
             return {result.check.code: result for result in run_checks(bench)}
@@ -127,7 +133,8 @@ def test_a_token_that_lacks_watch(world: World) -> None:
     assert "× pods can be watched" in line
     assert 'cannot watch resource "pods"' in line
     assert "Grant the verb 'watch' on 'pods' by a ClusterRole and its binding." in remedy
-    assert "README.md#check-api-watch" in remedy
+    assert remedy.endswith("[api-watch]")
+    assert output.splitlines()[-2] == "For a [code], see the README, section `check`."
     assert SECRET not in output
 
 
@@ -306,6 +313,40 @@ def test_a_cgroup_without_a_pod(world: World) -> None:
     assert other in world.fault("pods-cgroups", Status.WARNING).evidence
 
 
+LEAVE_OUT_CART = [
+    {"include_namespaces": "nosuch"},
+    {"exclude_namespaces": "def*"},
+    {"pod_selector": "app=nosuch"},
+    {"qos_classes": "Guaranteed"},
+]
+
+
+@pytest.mark.parametrize("flags", LEAVE_OUT_CART, ids=[next(iter(each)) for each in LEAVE_OUT_CART])
+@pytest.mark.parametrize("source", ["api", "file"])
+def test_settings_that_leave_out_every_pod(world: World, tmp_path: Path, flags: dict[str, object], source: str) -> None:
+    """`run` would send none: in doubt, with the settings to look at; the pods are still compared with the cgroups."""
+    world.flags |= flags
+    if source == "file":
+        (tmp_path / "pods.json").write_text(json.dumps({"kind": "List", "items": [pod("cart", uid=UID)]}))
+        world.flags |= {"pod_source": f'{{ file = "{tmp_path / "pods.json"}" }}'}
+    found = world.fault("pods-chosen", Status.WARNING)
+    assert found.evidence == "the settings leave out all 1 pod of 'node-1'"
+    assert next(iter(flags)) in found.remedy
+    assert world.results()["pods-cgroups"].evidence == "1 pod, each with its cgroup"
+
+
+def test_settings_that_leave_out_some(world: World) -> None:
+    """Nothing is in doubt, and how many is said."""
+    other = "11111111-9bb2-4b9c-8ce2-7868eb91e665"
+    shutil.copytree(world.root / POD_DIRECTORY, world.root / POD_DIRECTORY.replace("d75d892c", "11111111"))
+    world.api.add(pod("web", uid=other, namespace="shop"))
+    world.flags["include_namespaces"] = "shop"
+    results = world.results()
+    assert {each.status for each in results.values()} == {Status.OK, Status.SKIPPED}
+    assert results["pods-chosen"].evidence == "1 pod; the settings leave out 1 pod"
+    assert results["api-list"].evidence == "2 pods on 'node-1'"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -347,8 +388,9 @@ def test_a_receiver_that_does_not_answer(world: World) -> None:
 def test_no_receiver_that_is_wanted(world: World) -> None:
     """Where what is measured is scraped alone."""
     world.flags |= {"otlp_endpoint": "none", "scrape": "true", "health_listen": str(free_port())}
-    found = world.results()["otlp-send"]
-    assert (found.status, found.evidence) == (Status.SKIPPED, "otlp_endpoint is none: nothing is sent")
+    for code in ("otlp-send", "otlp-deltas", "otlp-private", "clock-receiver"):
+        found = world.results()[code]
+        assert (found.status, found.evidence) == (Status.SKIPPED, "otlp_endpoint is none: nothing is sent")
 
 
 @pytest.mark.parametrize(
@@ -439,6 +481,7 @@ def test_a_terminal_without_the_signs(world: World) -> None:
     code, output = world.program()
     assert code == 0
     assert "\\u221a the settings can be read" in output
+    assert "[code]" not in output
 
 
 def test_a_state_file(world: World, tmp_path: Path) -> None:
@@ -475,11 +518,14 @@ def test_a_file_of_pods(world: World, tmp_path: Path) -> None:
     assert results["pods-cgroups"].status is Status.OK
     assert world.api.requests == []
     (tmp_path / "pods.json").unlink()
-    assert "No such file" in world.fault("pods-cgroups").evidence
+    found = world.fault("pods-chosen")
+    assert "No such file" in found.evidence
+    assert "kubectl get pods -A -o json" in found.remedy
 
 
-def test_before_installing(world: World, tmp_path: Path) -> None:
-    """From a laptop: the user's own kubeconfig, list and watch of the cluster, nothing of a node."""
+@pytest.fixture
+def laptop(world: World, tmp_path: Path) -> World:
+    """The same cluster from a machine that is no node, with a kubeconfig."""
     kube = tmp_path / ".kube"
     kube.mkdir()
     config = {
@@ -491,20 +537,91 @@ def test_before_installing(world: World, tmp_path: Path) -> None:
     (kube / "config").write_text(yaml.safe_dump(config))
     world.environ["HOME"] = str(tmp_path)
     world.flags = {}
-    code, output = world.program("--pre", "--json")
-    checks = {each["code"]: each for each in json.loads(output)["checks"]}
+    return world
+
+
+def checks_of(output: str) -> dict[str, dict[str, str]]:
+    """What `--json` has, by code."""
+    return {each["code"]: each for each in json.loads(output)["checks"]}
+
+
+def test_before_installing(laptop: World) -> None:
+    """From a laptop: the user's own kubeconfig, list and watch of the cluster, nothing of a node."""
+    code, output = laptop.program("--pre", "--json")
+    checks = checks_of(output)
     assert code == 0, output
     assert checks["api-list"]["status"] == checks["api-watch"]["status"] == "ok"
     assert not any(code.startswith(("cgroup", "node", "pods", "state")) for code in checks)
-    assert checks["otlp-send"]["evidence"] == "otlp_endpoint is not set"
+    for each in ("otlp-send", "otlp-deltas", "otlp-private", "clock-receiver"):
+        assert checks[each]["evidence"] == "otlp_endpoint is not set"
     assert SECRET not in output
-    assert not any("fieldSelector" in request.params for request in world.api.requests)
+    assert not any("fieldSelector" in request.params for request in laptop.api.requests)
+
+
+def test_before_installing_with_the_pods_configuration(laptop: World, tmp_path: Path) -> None:
+    """The chart's own file: what only the pod has is skipped with the reason, and the rest is tried."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'cgroup_root = "/host/sys/fs/cgroup"\notlp_endpoint = "{laptop.receiver.endpoint}"\n'
+        'otlp_certificate = "/etc/otel-k8s-cgroup/none/ca.crt"\nk8s_node = "${NO_NODE_NAME}"\n'
+    )
+    code, output = laptop.program("--pre", "--json", f"--config={config}")
+    checks = checks_of(output)
+    assert code == 0, output
+    why = "otlp_certificate: /etc/otel-k8s-cgroup/none/ca.crt is not on this machine"
+    assert (checks["otlp-send"]["status"], checks["otlp-send"]["evidence"]) == ("skipped", why)
+    assert "k8s_node (NO_NODE_NAME is not set)" in checks["settings-valid"]["evidence"]
+    assert checks["api-list"]["status"] == "ok"
+
+
+def test_before_installing_with_the_kubelet_as_the_source(laptop: World, tmp_path: Path) -> None:
+    """Only a pod of its node asks a kubelet."""
+    config = tmp_path / "config.toml"
+    config.write_text('pod_source = "kubelet"\nkubelet_url = "https://${NO_HOST_IP}:10250"\n')
+    code, output = laptop.program("--pre", "--json", f"--config={config}")
+    checks = checks_of(output)
+    assert code == 0, output
+    assert {checks[each]["status"] for each in ("token", "api-reachable", "api-list", "api-watch")} == {"skipped"}
+    assert "pod_source is kubelet" in checks["api-list"]["evidence"]
+
+
+def test_before_installing_without_a_kubeconfig(laptop: World, tmp_path: Path) -> None:
+    """One that is named and not there is wrong; where there is none at all, the way out names it."""
+    laptop.environ["KUBECONFIG"] = str(tmp_path / "none")
+    code, output = laptop.program("--pre")
+    assert code == 1
+    assert f"KUBECONFIG: no such file: {tmp_path / 'none'}" in output
+    del laptop.environ["KUBECONFIG"]
+    (tmp_path / ".kube/config").unlink()
+    settings = load(flags={}, environ=laptop.environ, config_file=None, before_install=True)
+    plain = replace(settings.plain(), k8s_api_url=f"http://127.0.0.1:{free_port()}")
+    with contextlib.closing(Bench(plain, origins=settings.sources, before_install=True)) as bench:
+        (found,) = [each for each in run_checks(bench) if each.check.code == "api-reachable"]
+    assert (found.status, "KUBECONFIG" in found.remedy) == (Status.FAILED, True)
+
+
+def test_warnings_of_settings_are_in_the_report_alone(laptop: World) -> None:
+    """Not on standard error, too, which the program's output has here."""
+    laptop.environ["OTEL_EXPORTER_OTLP_ENDPIONT"] = "http://x"
+    _, output = laptop.program("--pre")
+    assert output.count("OTEL_EXPORTER_OTLP_ENDPIONT") == 1
+
+
+def test_wrong_settings_end_the_wait(world: World) -> None:
+    """They are read once, as `run` does; were they waited for, this would fail after a minute."""
+    world.flags["poll_interval"] = "5"
+    code, output = world.program("--wait", "1h")
+    assert code == 1
+    assert "poll_interval" in output
 
 
 def test_wait_tries_until_nothing_fails(world: World) -> None:
     """As after an installation: an API that denies for a moment what it grants."""
     world.api.on("watch", failing(403, "not yet"))
-    assert world.program("--wait", "1m")[0] == 0
+    world.flags["include_containers"] = "x"
+    code, output = world.program("--wait", "1m")
+    assert code == 0
+    assert "include_containers has no effect (flag --include-containers): it needs containers = true" in output
     assert len([each for each in world.api.requests if each.verb == "watch"]) == 2
 
 

@@ -256,9 +256,10 @@ def test_each_values_file_has_its_test() -> None:
 
 @needs_helm
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_values_file(name: str, tmp_path: Path) -> None:
+def test_a_values_file(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Renders objects that the API's own schemas take, a pod in which the program finds its settings, and what the file
-    is for. Everything but the extra and the asked-for stays confined as the plain manifest is.
+    is for; of no setting it warns that it has no effect. Everything but the extra and the asked-for stays confined as
+    the plain manifest is.
     """
     objects = rendered("-f", values_file(name))
     for obj in objects:
@@ -272,6 +273,7 @@ def test_a_values_file(name: str, tmp_path: Path) -> None:
     assert container(objects).spec["securityContext"] == container().spec["securityContext"]
     assert container(objects).pod["securityContext"] == container().pod["securityContext"]
     EXPECTED[name](objects, read(objects, tmp_path))
+    assert caplog.messages == []
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
@@ -292,6 +294,14 @@ def test_what_follows_from_the_program_is_written() -> None:
     assert render.SCHEMA.read_text() == render.schema(render.SCHEMA.read_text())
     properties = json.loads(render.SCHEMA.read_text())["properties"]
     assert properties["config"]["properties"].keys() == rows().keys()
+
+
+@needs_helm
+def test_what_is_scraped_alone_has_no_state_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever state says: there is nothing to remember, and no setting without an effect."""
+    objects = rendered("--set", "otlp.endpoint=none,health.scrape=true,state.kind=hostPath")
+    assert read(objects, tmp_path).state_file is None
+    assert caplog.messages == []
 
 
 @needs_helm

@@ -95,6 +95,27 @@ def test_it_comes_before_the_defaults_of_a_pod(read: Read, path: Path, tmp_path:
     assert (settings.k8s_api_url, settings.k8s_ca_file) == ("https://10.0.0.1:6443", None)
 
 
+def test_base64_with_line_breaks(read: Read, path: Path) -> None:
+    """As `certificate-authority-data: |` has it, and what `base64` prints."""
+    data = "".join(f"{base64.b64encode(PEM).decode()[at : at + 8]}\n" for at in range(0, 40, 8))
+    settings = read(flags=write(path, kubeconfig(**{"certificate-authority-data": data})))
+    assert settings.k8s_access.ca == Pem(f"{path} (certificate-authority-data of cluster c)", PEM)
+
+
+def test_keys_without_a_value(read: Read, path: Path) -> None:
+    """Tools write each key that there is: what is null or empty asks for nothing."""
+    empty: dict[str, object] = {
+        "exec": None,
+        "auth-provider": None,
+        "as": "",
+        "as-uid": None,
+        "as-groups": [],
+        "as-user-extra": {},
+    }
+    settings = read(flags=write(path, kubeconfig({"token": SECRET, "username": "", **empty})))
+    assert settings.k8s_access.token == SECRET
+
+
 def test_another_context(read: Read, path: Path) -> None:
     """Its own user, here nobody."""
     settings = read(flags=write(path, kubeconfig()) | {"k8s_context": "other"})
@@ -133,7 +154,14 @@ def test_json_is_yaml(read: Read, path: Path) -> None:
         (kubeconfig() | {"current-context": "prd"}, ["no context prd", "is prod meant?"]),
         (kubeconfig() | {"clusters": None}, ["no cluster c", "none"]),
         (kubeconfig() | {"users": []}, ["no user me"]),
+        (kubeconfig() | {"contexts": None}, ["it has no contexts"]),
         (kubeconfig() | {"contexts": "x"}, ["contexts is no list"]),
+        (kubeconfig({"exec": {}}), ["a program (exec)"]),
+        (kubeconfig({"as-groups": ["x"]}), ["'as-groups'"]),
+        (
+            kubeconfig() | {"users": [{"name": "me", "user": {"token": t}} for t in (SECRET, "b")]},
+            ["two users are called me", "keep one"],
+        ),
         ([SECRET], ["is no kubeconfig"]),
     ],
 )

@@ -17,7 +17,7 @@ from otel_k8s_cgroup.settings.schema import json_schema
 from .test_order import SAMPLES
 
 if TYPE_CHECKING:
-    from .conftest import Refused
+    from .conftest import Read, Refused
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -54,6 +54,40 @@ def test_it_takes_the_examples() -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        "qos_classes = ['guaranteed', 'BESTEFFORT']",
+        "qos_classes = 'guaranteed,, BestEffort,'",
+        "schema = 'Semconv'",
+        "metrics = ''",
+        "metrics = []",
+        "pod_attributes = ' None '",
+        "pod_attributes = ['NONE']",
+        "pod_attributes = ['Workload', 'IP']",
+        "log_level = 'WARNING'",
+        "intervals = []",
+        "intervals = { Memory = '10s' }",
+        "health_listen = 8081",
+        "health_listen = '8081'",
+        "[plugins.opentelemetry]\nenabled = false\nfoo = 1",
+        "[plugins.opentelemetry]\nenable = false\ncollector_host = 1",
+    ],
+)
+def test_what_the_program_takes_it_takes(line: str, read: Read) -> None:
+    """Whatever case words are in, and whatever stands in a table that is switched off."""
+    read(line)
+    assert problems(line) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "metrics = 'none'",
+        "metrics = ['none']",
+        "qos_classes = 'none'",
+        "schema = 'none'",
+        "pod_attributes = 'uid'",
+        "health_listen = 0",
+        "health_listen = 65536",
+        "[plugins.opentelemetry]\nenabled = true\nfoo = 1",
         "poll_intervall = '1s'",
         "poll_interval = 5",
         "poll_interval = '5 parsecs'",

@@ -63,6 +63,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("state_file", "", None),
     ("health_listen", "", None),
     ("health_listen", "8081", "127.0.0.1:8081"),
+    ("health_listen", 8081, "127.0.0.1:8081"),
     ("health_listen", "localhost:8081", "127.0.0.1:8081"),
     ("health_listen", "0.0.0.0:08081", "0.0.0.0:8081"),
     ("health_listen", " [::1]:65535 ", "[::1]:65535"),
@@ -80,6 +81,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("pod_selector", "", ""),
     ("qos_classes", ["guaranteed", "BestEffort"], ("Guaranteed", "BestEffort")),
     ("pod_attributes", "none", ()),
+    ("pod_attributes", ["None"], ()),
     ("pod_attributes", [], ()),
     ("pod_attributes", "Workload,IP", ("workload", "ip")),
     ("pod_labels", ["app.kubernetes.io/*", "*"], ("app.kubernetes.io/*", "*")),
@@ -140,6 +142,11 @@ REFUSED: list[tuple[str, object, str]] = [
     ("schema", [], 'a list of "alumet", "semconv", "cadvisor"'),
     ("metrics", ["cpu", "memroy"], 'did you mean "memory"?'),
     ("metrics", 1, 'a list of "cpu", "memory"'),
+    ("metrics", "none", '"network"'),
+    ("metrics", ["none"], '"network"'),
+    ("qos_classes", "none", '"BestEffort"'),
+    ("intervals", {"none": "1m"}, '"network"'),
+    ("intervals", {"Memory": "10s", "memory": "20s"}, 'each group once ("memory" is there twice)'),
     ("intervals", "10s", 'such as { memory = "10s" }'),
     ("intervals", {"memory": 10}, "a duration with its unit"),
     ("intervals", {"memroy": "10s"}, 'did you mean "memory"?'),
@@ -174,7 +181,11 @@ REFUSED: list[tuple[str, object, str]] = [
     ("health_listen", "127.0.0.1:0", "for this machine alone"),
     ("health_listen", "127.0.0.1:65536", "for this machine alone"),
     ("health_listen", "127.0.0.1:²", "for this machine alone"),
-    ("health_listen", 8081, "for this machine alone"),
+    ("health_listen", 0, "for this machine alone"),
+    ("health_listen", 65536, "for this machine alone"),
+    ("health_listen", -1, "for this machine alone"),
+    ("health_listen", True, "for this machine alone"),
+    ("health_listen", 8081.0, "for this machine alone"),
     ("otlp_endpoint", 4317, "text"),
     ("otlp_protocol", "http/json", '"grpc", "http/protobuf" (http/json is not spoken here)'),
     ("otlp_protocol", "http", '"grpc", "http/protobuf"'),
@@ -222,6 +233,12 @@ def test_refused(key: str, written: object, allowed: str, refused: Refused) -> N
     assert start.startswith(f"{key}: found ")
     assert start.endswith(f" (flag --{key.replace('_', '-')})")
     assert allowed in end
+
+
+@pytest.mark.parametrize("key", ["metrics", "qos_classes", "schema", "intervals"])
+def test_none_is_offered_only_where_it_means_something(key: str, refused: Refused) -> None:
+    """Nothing chosen there is the default, all, or wrong."""
+    assert "none" not in refused(flags={key: {"cpuu": "1m"} if key == "intervals" else "cpuu"})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ what is null is left out. */}}
 {{- if .enabled }}{{ $_ := set $made "health_listen" (printf "%s:%v" .address .port) }}{{ end -}}
 {{- if .scrape }}{{ $_ := set $made "scrape" true }}{{ end -}}
 {{- end -}}
-{{- if ne .Values.state.kind "none" -}}
+{{- if and (ne .Values.state.kind "none") (ne .Values.otlp.endpoint "none") -}}
 {{- $_ := set $made "state_file" "/var/lib/otel-k8s-cgroup/state.json" -}}
 {{- end -}}
 {{- if eq .Values.podSource "kubelet" -}}
