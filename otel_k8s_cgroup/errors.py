@@ -79,12 +79,12 @@ class ProcessesHidden(CgroupError):
 
 
 class TooManyInterfaces(CgroupError):
-    """A pod has had more network interfaces than are counted."""
+    """A pod has, or has had, more network interfaces than are counted."""
 
     cause = "interfaces"
 
-    def __init__(self, path: str, name: str, most: int) -> None:
-        super().__init__(path, f"the pod has had {most} network interfaces; {name!r} and further ones are left out")
+    def __init__(self, path: str, most: int, left_out: str) -> None:
+        super().__init__(path, f"more than {most} network interfaces: {left_out} left out")
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------------------------

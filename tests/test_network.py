@@ -23,6 +23,7 @@ from tests.cgroup.trees import Tree
 from tests.test_devices import Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from otel_k8s_cgroup.model import Schema
@@ -121,17 +122,17 @@ def test_a_pod_on_the_hosts_network_by_the_api(tmp_path: Path, started: str | No
     assert not [metric for metric in sent if "network" in metric]
 
 
-def test_over_a_restart_with_a_state_file_it_goes_on(tmp_path: Path) -> None:
-    """What was received meanwhile is sent once; an interface that has come meanwhile counts from zero."""
-    tree, proc = a_node(tmp_path)
+def received_over_restarts(home: Path, *runs: Sequence[str]) -> dict[str, float]:
+    """Interface → bytes received, as they were sent by one process after the other, with a state file. A run is its
+    readings: interfaces with the bytes that they have received.
+    """
+    tree, proc = a_node(home)
     metrics = select(("alumet",), ("cpu", "network"))
     receiver = Receiver()
     pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
-
-    def run(*readings: str) -> None:
-        """Each: interfaces with the bytes that they have received."""
+    for readings in runs:
         instruments = Instruments(metrics)
-        saver = StateSaver(StateFile(str(tmp_path / "state")))
+        saver = StateSaver(StateFile(str(home / "state")))
         exporter = Exporter(receiver, instruments, queue_bytes=1 << 20, state=saver)
         cgroups = NodeCgroups(
             str(tree.root),
@@ -154,15 +155,50 @@ def test_over_a_restart_with_a_state_file_it_goes_on(tmp_path: Path) -> None:
             agent.tick()
         exporter.close(5)
         cgroups.close()
-
-    run("eth0=100", "eth0=150")
-    run("eth0=1150 net1=7", "eth0=1200 net1=9")
     received: dict[str, float] = {}
     for point in otlp.points(receiver.messages):
         if point.metric == "network_io" and point.attributes["direction"] == "receive":
             name = str(point.attributes["interface"])
             received[name] = received.get(name, 0) + point.value
+    return received
+
+
+def test_over_a_restart_with_a_state_file_it_goes_on(tmp_path: Path) -> None:
+    """What was received meanwhile is sent once; an interface that has come meanwhile counts from zero."""
+    received = received_over_restarts(tmp_path, ("eth0=100", "eth0=150"), ("eth0=1150 net1=7", "eth0=1200 net1=9"))
     assert received == {"eth0": 1100, "net1": 9}
+
+
+def test_of_too_many_interfaces_none_counts_its_life_after_a_restart(tmp_path: Path) -> None:
+    """The seventeenth is there all along, and counts from its first reading."""
+    others = " ".join(f"eth{number}=5" for number in range(1, 16))
+    received = received_over_restarts(
+        tmp_path,
+        (f"eth0=100 {others} big=1000000000",) * 2,
+        (f"{others} big=1000000000", f"{others} big=1000000007"),
+    )
+    assert {name: by for name, by in received.items() if by} == {"big": 7}
+
+
+def test_what_is_not_wanted_for_a_while_goes_on(tmp_path: Path) -> None:
+    """Its files are closed meanwhile; a network that was made anew is counted on, and no interface is one too many."""
+    tree, proc = a_node(tmp_path)
+    now_ns = SECOND
+    metrics = select(("alumet",), ("cpu", "network"))
+    cgroups = NodeCgroups(
+        str(tree.root),
+        open_files=OpenFiles(100),
+        clock=lambda: now_ns,
+        parts=parts_of(metrics, {}, timedelta(seconds=1)),
+        proc=str(proc),
+    )
+    values: list[object] = []
+    for wanted, received in (({UID}, 100), (set[str](), 100), ({UID}, 7)):
+        (proc / "7/net/dev").write_text(f"head\nhead\neth0: {received}{' 0' * 15}\n")
+        values += [reading.stats.network_receive_bytes for reading in cgroups.read(wanted, lambda _error: None)]
+        now_ns += SECOND
+    cgroups.close()
+    assert values == [{"eth0": 100}, {"eth0": 107}]
 
 
 @pytest.mark.parametrize("schema", EXPECTED)

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.files import is_exhausted, refused
+from otel_k8s_cgroup.cgroup.interfaces import MOST_BYTES, Interfaces
 from otel_k8s_cgroup.cgroup.locate import subdirectories
-from otel_k8s_cgroup.errors import MalformedFile, ProcessesHidden, TooManyInterfaces
+from otel_k8s_cgroup.errors import ProcessesHidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,19 +31,7 @@ if TYPE_CHECKING:
 
 PROC = "/proc"
 
-_HEAD_LINES = 2
-_NUMBERS = 16
-_MOST_BYTES = 1 << 16
-_MOST_INTERFACES = 8
-"""Of a pod in its life: whoever may make interfaces in it, or rename them, could else make series without end."""
-_STEADY = (0, 1, 8, 9)
-"""Bytes and packets, received and sent: they go down only where the interface is made anew. Drivers are less careful
-with the others.
-"""
 _HAS_ENDED = (errno.ENOENT, errno.ESRCH)
-_MOST_DIGITS = 18
-"""Of a number that is an int64 in any case."""
-_LOOPBACK = b"lo"
 _MOST_PROCESSES = 64
 """That are compared: a fork bomb must not cost us anything."""
 
@@ -70,6 +59,7 @@ class NetworkReader:
         sight: of the node.
         is_on_host: whether the API says that the pod is on its node's network. Seen from a machine that runs nodes
             (kind, minikube), that is not the machine's own.
+        interfaces: what an earlier reader of the pod knows of its interfaces.
     """
 
     usual = None
@@ -86,6 +76,7 @@ class NetworkReader:
         *,
         sight: Sight | None = None,
         is_on_host: Callable[[], bool] = lambda: False,
+        interfaces: Interfaces | None = None,
     ) -> None:
         self._numbers = [figure.net_dev or 0 for figure in figures]
         self._directory = directory or ""
@@ -100,14 +91,7 @@ class NetworkReader:
         """Whether it is kept, and counted, until the next reading."""
         self._not_before_ns = 0
         self._namespace = 0
-        self._seen: dict[str, tuple[int, ...]] = {}
-        """Interface → its numbers at the last reading …"""
-        self._before: dict[str, tuple[int, ...]] = {}
-        """… and what ones of that name that are gone had, which are counted on from."""
-        self._names: set[str] = set()
-        """Of all interfaces that were counted."""
-        self._is_full = False
-        """Whether one was left out, which was reported."""
+        self._interfaces = interfaces or Interfaces(f"{self._directory}: net/dev")
 
     @property
     def nothing(self) -> tuple[None, ...]:
@@ -136,13 +120,8 @@ class NetworkReader:
         if namespace != self._namespace and not self._is_of_pods(namespace, now_ns, report):
             self.close()
             return self.nothing
-        interfaces, is_whole = self._interfaces(data, report)
-        self._take(interfaces, namespace, is_whole=is_whole)
-        totals = {
-            name: tuple(map(sum, zip(seen, self._before[name], strict=True))) if name in self._before else seen
-            for name, seen in interfaces.items()
-        }
-        return tuple({name: numbers[number] for name, numbers in totals.items()} for number in self._numbers)
+        self._namespace = namespace
+        return self._interfaces.read(data, namespace, self._numbers, report)
 
     def close(self) -> None:
         """Lets go of the process; the next reading chooses one."""
@@ -247,64 +226,6 @@ class NetworkReader:
                 for pid in _pids(file) or (None,):
                     yield file, pid
 
-    def _interfaces(
-        self, data: bytes, report: Callable[[CgroupError], None]
-    ) -> tuple[dict[str, tuple[int, ...]], bool]:
-        """Interface → its numbers, and whether all of the text is as the kernel writes it."""
-        found: dict[str, tuple[int, ...]] = {}
-        *lines, rest = data.split(b"\n")
-        is_whole = len(lines) >= _HEAD_LINES and not rest
-        for line in (*lines[_HEAD_LINES:], *(() if is_whole else (rest,))):
-            raw_name, _, text = line.strip().partition(b":")
-            words = text.split()
-            if raw_name == _LOOPBACK:
-                continue
-            if (
-                line is rest
-                or len(words) != _NUMBERS
-                or not all(word.isdigit() and len(word) <= _MOST_DIGITS for word in words)
-            ):
-                is_whole = False
-                shown = line[:200].decode(errors="replace")
-                report(
-                    MalformedFile(f"{self._directory}: net/dev", shown, f"a name and {_NUMBERS} numbers are expected")
-                )
-                continue
-            name = raw_name.decode(errors="replace")
-            if name in self._names or self._admits(name, report):
-                found[name] = tuple(map(int, words))
-        return found, is_whole
-
-    def _admits(self, name: str, report: Callable[[CgroupError], None]) -> bool:
-        if len(self._names) < _MOST_INTERFACES:
-            self._names.add(name)
-            return True
-        if not self._is_full:
-            self._is_full = True
-            report(TooManyInterfaces(f"{self._directory}: net/dev", name, _MOST_INTERFACES))
-        return False
-
-    def _take(self, interfaces: dict[str, tuple[int, ...]], namespace: int, *, is_whole: bool) -> None:
-        """Counts on where an interface, or all of the network, was made anew: the pod's counters only grow.
-
-        ``is_whole``: an interface that is not among them is gone.
-        """
-        is_anew = namespace != self._namespace
-        kept: dict[str, tuple[int, ...]] = {}
-        for name, last in self._seen.items():
-            now = interfaces.get(name)
-            if is_anew or (now is None and is_whole) or (now and any(now[number] < last[number] for number in _STEADY)):
-                lost = last
-            elif now is None:
-                kept[name] = last
-                continue
-            else:
-                lost = tuple(max(0, old - new) for new, old in zip(now, last, strict=True))
-            if any(lost):
-                before = self._before.get(name, (0,) * _NUMBERS)
-                self._before[name] = tuple(map(sum, zip(before, lost, strict=True)))
-        self._seen, self._namespace = kept | interfaces, namespace
-
 
 def _net_dev(process_fd: int) -> tuple[bytes, int]:
     """The process's ``net/dev``, and of which namespace that is: the file is one a namespace, and no right to look at
@@ -315,7 +236,7 @@ def _net_dev(process_fd: int) -> tuple[bytes, int]:
     try:
         data = b""
         # The kernel gives a page at a time.
-        while len(data) < _MOST_BYTES and (more := os.pread(fd, _MOST_BYTES, len(data))):
+        while len(data) < MOST_BYTES and (more := os.pread(fd, MOST_BYTES - len(data), len(data))):
             data += more
         return data, os.fstat(fd).st_ino
     finally:
@@ -324,7 +245,7 @@ def _net_dev(process_fd: int) -> tuple[bytes, int]:
 
 def _pids(file: str) -> list[int]:
     with open(file, "rb") as procs:
-        return [int(line) for line in procs.read(_MOST_BYTES).split() if line.isdigit()]
+        return [int(line) for line in procs.read(MOST_BYTES).split() if line.isdigit()]
 
 
 def _start(stat: str) -> int | None:

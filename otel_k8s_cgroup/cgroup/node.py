@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otel_k8s_cgroup.cgroup.directories import EntityDirectories
+from otel_k8s_cgroup.cgroup.interfaces import Interfaces
 from otel_k8s_cgroup.cgroup.listing import EntityDirectory
 from otel_k8s_cgroup.cgroup.locate import Hierarchy, detect
 from otel_k8s_cgroup.cgroup.network import PROC, NetworkReader, Sight
@@ -377,7 +378,9 @@ class NodeCgroups:
             self._directories = EntityDirectories(self.hierarchy.listed, self._open_files, self._kinds)
         return self._directories
 
-    def _readers(self, key: str, kind: EntityKind, path: str) -> list[CgroupReader | NetworkReader]:
+    def _readers(
+        self, key: str, kind: EntityKind, interfaces: Interfaces, path: str
+    ) -> list[CgroupReader | NetworkReader]:
         directories = {
             controller: None if mount is None else mount + path
             for controller, mount in self.hierarchy.directories.items()
@@ -391,6 +394,7 @@ class NodeCgroups:
                 self._proc,
                 sight=self._sight,
                 is_on_host=lambda: key in self._on_host_network,
+                interfaces=interfaces,
             )
             if all(figure.net_dev is not None for figure in figures)
             else CgroupReader(plan, directories, self._open_files)
@@ -399,9 +403,10 @@ class NodeCgroups:
 
     def _track(self, key: str, found: EntityDirectory) -> _Tracked:
         before = self._nothing if found.absent_ns is None else self._zero
-        self._tracked[key] = tracked = _Tracked(
-            key, found, self.hierarchy.listed, partial(self._readers, key, found.kind), before
-        )
+        # What its readers know of it is kept where they are not.
+        interfaces = Interfaces(f"{self.hierarchy.listed}{found.path}: net/dev", born=found.absent_ns is not None)
+        readers = partial(self._readers, key, found.kind, interfaces)
+        self._tracked[key] = tracked = _Tracked(key, found, self.hierarchy.listed, readers, before)
         lost = self._before.get(key)
         if lost is not None and lost.path == found.path and tracked.origin is None:
             tracked.origin, tracked.previous_ns = lost.origin, lost.previous_ns

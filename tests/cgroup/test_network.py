@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cgroup.interfaces import Interfaces
 from otel_k8s_cgroup.cgroup.network import NetworkReader, Sight
 from otel_k8s_cgroup.errors import CgroupReadError, MalformedFile, ProcessesHidden, TooManyInterfaces
 from otel_k8s_cgroup.figures import FIGURES
@@ -301,49 +302,194 @@ def test_interfaces_come_and_go(fake: FakeNode) -> None:
 
 
 def test_a_pod_cannot_make_series_without_end(fake: FakeNode) -> None:
-    """Of hundreds of interfaces that somebody makes in it, the first eight count."""
-    fake.network("pods", **{f"eth{number}": (1, 2) for number in range(300)})
+    """Of hundreds of interfaces that somebody makes in it, the first sixteen count."""
+    fake.network("pods", eth0=(1, 2))
     fake.process(7, "pods")
     fake.hold(7)
-    received, _ = fake.bytes()
-    assert received == {f"eth{number}": 1 for number in range(8)}
+    fake.bytes()
+    fake.network("pods", **{f"eth{number}": (1, 2) for number in range(300)})
+    assert fake.bytes()[0] == {f"eth{number}": 1 for number in range(16)}
     for number in range(300, 400):
         fake.network("pods", eth0=(1, 2), **{f"eth{number}": (1, 2)})
         assert fake.bytes()[0] == {"eth0": 1}
     (error,) = fake.errors
     assert isinstance(error, TooManyInterfaces)
-    assert "'eth8'" in str(error)
+    assert "'eth16'" in str(error)
 
 
-@pytest.mark.parametrize(
-    "line", ["eth1: 1 2 3", "eth1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 -1", f"eth1: {'9' * 19} " * 16, ""]
-)
-def test_a_malformed_line_costs_its_interface(fake: FakeNode, line: str) -> None:
-    """It is reported, and the other interface is read."""
-    fake.network("pods", eth0=(10, 20))
+def test_a_pod_that_has_too_many_interfaces_at_first(fake: FakeNode) -> None:
+    """It has none until they are few: one that was there before, and left out, would count its whole life later."""
+    many = {f"eth{number}": (1, 2) for number in range(17)}
+    fake.network("pods", **many)
     fake.process(7, "pods")
     fake.hold(7)
+    assert fake.bytes() == (None, None)
+    assert fake.bytes() == (None, None)
+    del many["eth3"]
+    fake.network("pods", **many)
+    assert fake.bytes()[0] == dict.fromkeys(many, 1)
+    (error,) = fake.errors
+    assert isinstance(error, TooManyInterfaces)
+    # What comes later and is one too many is another matter, and reported again.
+    fake.network("pods", **many, eth17=(1, 2))
+    assert fake.bytes()[0] == dict.fromkeys(many, 1)
+    assert "'eth17'" in str(fake.errors[1])
+
+
+def test_a_pod_that_is_born_with_too_many_interfaces(fake: FakeNode) -> None:
+    """The first ones count: whatever the others have carried by the time that they do, it was not there before."""
+    fake.network("pods", **{f"eth{number}": (1, 2) for number in range(17)})
+    fake.process(7, "pods")
+    fake.hold(7)
+    interfaces = Interfaces("net/dev", born=True)
+    fake.reader = NetworkReader(NETWORK, str(fake.pod), OpenFiles(10), str(fake.proc), interfaces=interfaces)
+    assert fake.bytes()[0] == {f"eth{number}": 1 for number in range(16)}
+
+
+def test_more_interfaces_than_are_read(fake: FakeNode) -> None:
+    """Nobody hides the pod's network behind them; and one that is not among those that are read is not gone."""
+    fake.network("pods", eth0=(10, 1), net1=(5, 5))
+    fake.process(7, "pods")
+    fake.hold(7)
+    assert fake.bytes()[0] == {"eth0": 10, "net1": 5}
+    many = {f"veth{number}": (10**12, 1) for number in range(5000)}
+    fake.network("pods", eth0=(11, 1), **many, net1=(6, 5))
+    assert fake.bytes()[0] == {"eth0": 11}
+    fake.network("pods", eth0=(12, 1), net1=(7, 5))
+    assert fake.bytes()[0] == {"eth0": 12, "net1": 7}
+    assert fake.errors == []
+    # Of one that was there before, all are to be known.
+    fake.reader = NetworkReader(NETWORK, str(fake.pod), OpenFiles(10), str(fake.proc))
+    fake.network("pods", eth0=(12, 1), **many, net1=(10**12, 5))
+    assert fake.bytes() == (None, None)
+    assert [type(error) for error in fake.errors] == [TooManyInterfaces]
+
+
+def test_what_a_container_engine_in_a_pod_makes_does_not_count(fake: FakeNode) -> None:
+    """As in cAdvisor: what goes through it goes through the pod's own interfaces, too."""
+    fake.network("pods", lo=(9, 9), **{f"veth{number}": (1, 2) for number in range(300)}, docker0=(3, 4))
     with (fake.networks / "pods").open("a") as file:
-        file.write(f"{line}\n")
-    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+        file.write(f"nerdctl0: {'9' * 20} {'0 ' * 15}\n  eth0: {'5 ' * 16}\n  lox: {'6 ' * 16}\n")
+    fake.process(7, "pods")
+    fake.hold(7)
+    assert fake.bytes() == ({"eth0": 5, "lox": 6}, {"eth0": 5, "lox": 6})
+    assert fake.errors == []
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "9" * 19, str((1 << 64) - 1), "1_0"])
+def test_a_malformed_number_costs_its_figure(fake: FakeNode, number: str) -> None:
+    """Of all interfaces, as a device's of `io`: one that is missing once would be taken for one that has come later."""
+    fake.network("pods", eth0=(10, 20))
+    with (fake.networks / "pods").open("a") as file:
+        file.write(f"eth1: 1 0 0 {number}{' 0' * 12}\n")
+    fake.process(7, "pods")
+    fake.hold(7)
+    row = read(fake.reader, fake.errors)
+    assert row.pop("receive_drop") is None
+    assert row["receive_bytes"] == {"eth0": 10, "eth1": 1}
+    assert None not in row.values()
     (error,) = fake.errors
     assert isinstance(error, MalformedFile)
+    fake.network("pods", eth0=(10, 20), eth1=(2, 0))
+    row = read(fake.reader, fake.errors)
+    assert row["receive_drop"] == {"eth0": 0, "eth1": 0}
+    assert row["receive_bytes"] == {"eth0": 10, "eth1": 2}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "head\n", HEAD + "  eth0: 12 0 0 0 0 0 0 0 2", HEAD + "  eth0: 12 x 0 0 0 0 0 0 0 2\n"]
+    "text",
+    [
+        "",
+        "head\n",
+        HEAD + "  eth0: 12 0 0 0 0 0 0 0 2",
+        HEAD + "  eth0: 12 x 0 0 0 0 0 0 0 2\n",
+        HEAD + f"  eth0: {'30 ' * 16}\n\n",
+    ],
 )
 def test_what_is_malformed_once_is_not_counted_again(fake: FakeNode, text: str) -> None:
-    """It is no interface that is gone and comes back: the counters go on from where they were."""
+    """There is no figure, and no interface that is gone and comes back: the counters go on from where they were."""
     fake.network("pods", eth0=(10, 20))
     fake.process(7, "pods")
     fake.hold(7)
     assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
     (fake.networks / "pods").write_text(text)
-    assert fake.bytes() == ({}, {})
+    assert fake.bytes() == (None, None)
     fake.network("pods", eth0=(12, 21))
     assert fake.bytes() == ({"eth0": 12}, {"eth0": 21})
     assert [type(error) for error in fake.errors] == [MalformedFile]
+
+
+def grown(fake: FakeNode, *readings: dict[str, tuple[int, int]]) -> dict[str, int]:
+    """What the received bytes have grown by, by interface, from the first reading on; a new one from zero."""
+    totals: list[dict[str, int]] = []
+    for reading in readings:
+        fake.network("pods", **reading)
+        if not (fake.proc / "7").exists():
+            fake.process(7, "pods")
+            fake.hold(7)
+        totals.append(fake.bytes()[0])
+    growth: dict[str, int] = {}
+    known = totals[0]
+    for total in totals[1:]:
+        for name, value in total.items():
+            assert value >= known.get(name, 0)
+            growth[name] = growth.get(name, 0) + value - known.get(name, 0)
+        known = known | total
+    return growth
+
+
+def test_an_interface_that_is_renamed_counts_once(fake: FakeNode) -> None:
+    """It goes on under its new name, and again under its old one."""
+    growth = grown(
+        fake,
+        {"eth0": (1000, 1)},
+        {"eth0": (5000, 1)},
+        {"eth1": (5000, 1)},
+        {"eth1": (5100, 1)},
+        {"eth0": (5110, 1)},
+        {"eth0": (5150, 1)},
+    )
+    assert growth == {"eth0": 4000 + 10 + 40, "eth1": 100}
+
+
+def test_interfaces_that_are_renamed_at_once(fake: FakeNode) -> None:
+    """Each goes on from the one that is nearest; what is lower is a new one."""
+    growth = grown(
+        fake,
+        {"a": (100, 1), "b": (5000, 1)},
+        {"c": (5001, 1), "d": (103, 1), "e": (7, 0)},
+        # A new one has the name that one had.
+        {"c": (6, 0), "x": (5003, 1), "d": (103, 1), "e": (8, 0)},
+    )
+    assert growth == {"c": 1 + 6, "d": 3, "e": 8, "x": 2}
+
+
+@pytest.mark.parametrize("meanwhile", ["veth0", "eth99"])
+def test_an_interface_that_bore_a_name_that_does_not_count(fake: FakeNode, meanwhile: str) -> None:
+    """That of an engine's interface, or one too many: what it had carried before does not count again."""
+    others = {f"eth{number}": (0, 0) for number in range(1, 16)}
+    growth = grown(
+        fake,
+        {"eth0": (1000, 1), **others},
+        {meanwhile: (5000, 1), **others},
+        {meanwhile: (5100, 1), **others},
+        {"eth0": (5110, 1), **others},
+        {"eth0": (5115, 1), **others},
+    )
+    assert {name: by for name, by in growth.items() if by} == {"eth0": 15}
+
+
+def test_a_device_that_is_moved_to_the_pods_new_network_counts_once(fake: FakeNode) -> None:
+    """Its counters come with it; those of one that was made there begin at zero."""
+    fake.network("first", net1=(10**12, 5), eth0=(700, 5))
+    fake.network("second", net1=(10**12 + 3, 5), eth0=(20, 5))
+    fake.process(7, "first")
+    fake.hold(7)
+    assert fake.bytes()[0] == {"net1": 10**12, "eth0": 700}
+    fake.end(7)
+    fake.process(8, "second")
+    fake.hold(8)
+    assert fake.bytes()[0] == {"net1": 10**12 + 3, "eth0": 720}
 
 
 def test_a_drivers_count_of_drops_that_goes_down_is_no_new_interface(fake: FakeNode) -> None:
