@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.cgroup.files import is_exhausted, refused
@@ -23,7 +23,7 @@ from otel_k8s_cgroup.cgroup.locate import subdirectories
 from otel_k8s_cgroup.errors import ProcessesHidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from otel_k8s_cgroup.cgroup.files import OpenFiles
     from otel_k8s_cgroup.errors import CgroupError
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 PROC = "/proc"
 
-_HAS_ENDED = (errno.ENOENT, errno.ESRCH)
+_HAS_ENDED = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ESRCH)
+"""What the kernel answers of a process or a cgroup that has."""
 _MOST_PROCESSES = 64
-"""That are compared: a fork bomb must not cost us anything."""
+"""That are compared: a fork bomb must not cost us anything, nor hide the sandbox."""
 
 # After a pod had no process that can be asked; and after its processes were hidden, or on the host's network.
 _RETRY_NS = 10**9
@@ -87,8 +88,6 @@ class NetworkReader:
         self._unseen_ns: int | None = None
         """Since when its containers have been there without a process that can be seen."""
         self._process_fd = -1
-        self._stays = True
-        """Whether it is kept, and counted, until the next reading."""
         self._not_before_ns = 0
         self._namespace = 0
         self._interfaces = interfaces or Interfaces(f"{self._directory}: net/dev")
@@ -109,11 +108,7 @@ class NetworkReader:
         if found is None and now_ns >= self._not_before_ns:
             self.close()
             self._not_before_ns = now_ns + _RETRY_NS
-            if self._choose(now_ns, report):
-                self._not_before_ns = now_ns
-                found = self._ask(now_ns, report)
-        if not self._stays:
-            self.close()
+            found = self._choose(now_ns, report)
         if found is None:
             return self.nothing
         data, namespace = found
@@ -128,7 +123,7 @@ class NetworkReader:
         if self._process_fd >= 0:
             os.close(self._process_fd)
             self._process_fd = -1
-            self._open_files.count -= self._stays
+            self._open_files.count -= 1
 
     def __del__(self) -> None:
         self.close()
@@ -141,18 +136,21 @@ class NetworkReader:
             return None
         try:
             try:
-                return _net_dev(self._process_fd)
+                return _net_dev("net/dev", self._process_fd)
             except OSError as error:
                 if not is_exhausted(error):
                     raise
                 with self._open_files.spare():
-                    return _net_dev(self._process_fd)
+                    return _net_dev("net/dev", self._process_fd)
         except OSError as error:
             if error.errno not in _HAS_ENDED:
-                self.close()
-                self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
-                report(refused(f"{self._directory}: net/dev", error))
+                self._refused(error, now_ns, report)
             return None
+
+    def _refused(self, error: OSError, now_ns: int, report: Callable[[CgroupError], None]) -> None:
+        self.close()
+        self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
+        report(refused(f"{self._directory}: net/dev", error))
 
     def _is_of_pods(self, namespace: int, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
         """Whether it is another network than the host's, which is not for a pod to count."""
@@ -164,75 +162,97 @@ class NetworkReader:
             return False
         return True
 
-    def _choose(self, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
-        """Takes the process of the pod that began first, of those directly in its containers' cgroups."""
-        by_start: list[tuple[int, int, str]] = []
-        is_hidden = is_ours = has_containers = False
+    def _choose(self, now_ns: int, report: Callable[[CgroupError], None]) -> tuple[bytes, int] | None:
+        """As ``_ask``, of the process that began first, of those directly in the cgroups of the pod's containers; that
+        is held from then on, where there is a descriptor for it.
+        """
         try:
-            for file, pid in self._processes():
-                has_containers = True
-                is_ours = is_ours or pid == os.getpid()
-                if pid == 0:
-                    is_hidden = True
-                elif (
-                    pid is not None
-                    and (start := _start(f"{self._proc}/{pid}/stat")) is not None
-                    and len(by_start) < _MOST_PROCESSES
-                ):
-                    by_start.append((start, pid, file))
+            try:
+                return self._ask_first(now_ns, report)
+            except OSError as error:
+                if not is_exhausted(error):
+                    raise
+                self.close()
+                with self._open_files.spare():
+                    return self._ask_first(now_ns, report)
         except FileNotFoundError:
-            return False  # it ends
+            return None  # it ends
         except OSError as error:
             report(refused(self._directory, error))
-            return False
-        self._sight.is_clear = self._sight.is_clear or (bool(by_start) and not is_ours)
-        for _, pid, file in sorted(by_start):
-            if self._hold(pid, file):
-                self._unseen_ns = None
-                return True
-        if by_start or not has_containers:
+            return None
+
+    def _ask_first(self, now_ns: int, report: Callable[[CgroupError], None]) -> tuple[bytes, int] | None:
+        containers = self._processes()
+        # One of each first: the sandbox has just one.
+        pids = (each for one_each in zip_longest(*containers) for each in one_each if each is not None and each[0] > 0)
+        by_start = sorted(
+            (start, pid, file)
+            for pid, file in islice(pids, _MOST_PROCESSES)
+            if (start := _start(f"{self._proc}/{pid}/stat")) is not None
+        )
+        listed = {pid for container in containers for pid, _ in container}
+        self._sight.is_clear = self._sight.is_clear or (bool(by_start) and os.getpid() not in listed)
+        for start, pid, file in by_start:
+            try:
+                found = self._ask_one(start, pid, file)
+            except OSError as error:
+                if is_exhausted(error):
+                    raise
+                self._refused(error, now_ns, report)
+                return None
+            if found is not None:
+                self._unseen_ns, self._not_before_ns = None, now_ns
+                return found
+        if by_start or not containers:
             self._unseen_ns = None
         elif self._unseen_ns is None:
             self._unseen_ns = now_ns
         # v1 does not list a process of another PID namespace at all; and a container may have none for a moment.
         is_unseen = self._unseen_ns is not None and now_ns - self._unseen_ns >= _LOOK_AGAIN_LATER_NS
-        if is_hidden or (is_unseen and not self._sight.is_clear):
+        if 0 in listed or (is_unseen and not self._sight.is_clear):
             report(ProcessesHidden(self._directory))
             self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
-        return False
+        return None
 
-    def _hold(self, pid: int, file: str) -> bool:
+    def _ask_one(self, start: int, pid: int, file: str) -> tuple[bytes, int] | None:
+        """As ``_ask``, of a process that was in the list ``file``; no more than one descriptor is open beside it."""
+        directory = f"{self._proc}/{pid}"
         try:
-            self._process_fd = os.open(f"{self._proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        self._stays = self._open_files.count < self._open_files.limit
-        self._open_files.count += self._stays
-        # Between the list and that, the PID may have become another pod's. Where it is in this one's list now, the
-        # directory is that process's, or that of one that has ended and answers nothing.
-        with suppress(OSError):
-            if pid in _pids(file):
-                return True
+            if self._open_files.count < self._open_files.limit:
+                self._process_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._open_files.count += 1
+            found = _net_dev(f"{directory}/net/dev")
+            # Meanwhile the PID may have become another's. Where it is in the pod's list now, and since when it was, it
+            # is the one that was asked, and that is held.
+            if _start(f"{directory}/stat") == start and pid in _pids(file):
+                return found
+        except OSError as error:
+            if error.errno not in _HAS_ENDED:
+                raise
         self.close()
-        return False
+        return None
 
-    def _processes(self) -> Iterator[tuple[str, int | None]]:
-        """(``cgroup.procs``, PID) of the pod's containers: 0 is one that is in another PID namespace, None a container
-        without any. What is deeper, as of a container that runs containers, may have a network of its own.
+    def _processes(self) -> list[list[tuple[int, str]]]:
+        """Of each of the pod's containers, (PID, ``cgroup.procs``): 0 is one that is in another PID namespace. What is
+        deeper, as of a container that runs containers, may have a network of its own.
         """
+        found: list[list[tuple[int, str]]] = []
         for name in subdirectories(self._directory):
             file = f"{self._directory}/{name}/cgroup.procs"
-            with suppress(FileNotFoundError, NotADirectoryError):  # a container that ends
-                for pid in _pids(file) or (None,):
-                    yield file, pid
+            try:
+                found.append([(pid, file) for pid in _pids(file)])
+            except OSError as error:
+                if error.errno not in _HAS_ENDED:
+                    raise
+        return found
 
 
-def _net_dev(process_fd: int) -> tuple[bytes, int]:
-    """The process's ``net/dev``, and of which namespace that is: the file is one a namespace, and no right to look at
+def _net_dev(path: str, process_fd: int | None = None) -> tuple[bytes, int]:
+    """A process's ``net/dev``, and of which namespace that is: the file is one a namespace, and no right to look at
     the link ``ns/net`` is needed.
     """
     # Not kept open: that would keep the namespace of a pod that has ended.
-    fd = os.open("net/dev", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
     try:
         data = b""
         # The kernel gives a page at a time.
@@ -251,12 +271,19 @@ def _pids(file: str) -> list[int]:
 def _start(stat: str) -> int | None:
     """When a process began, in ticks since the boot; None where it has ended.
 
+    Raises:
+        OSError: there is no descriptor left.
+
     Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html (22 starttime; the name, 2, may hold anything)
     """
     try:
         with open(stat, "rb") as file:
             return int(file.read(4096).rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
+    except OSError as error:
+        if is_exhausted(error):
+            raise
+        return None
+    except (IndexError, ValueError):
         return None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
+from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles, network
 from otel_k8s_cgroup.cgroup.interfaces import Interfaces
 from otel_k8s_cgroup.cgroup.network import NetworkReader, Sight
 from otel_k8s_cgroup.errors import CgroupReadError, MalformedFile, ProcessesHidden, TooManyInterfaces
@@ -269,10 +269,15 @@ def test_a_pid_that_is_anothers_now_is_not_asked(fake: FakeNode) -> None:
     fake.process(7, "others")
     assert fake.bytes() == (None, None)
     assert fake.bytes() == (None, None)
-    # Nor where it becomes another's between the list and the look at it.
+    # Nor where it becomes another's between the list and the look at it; also where that is the pod's by then.
+    ask = fake.reader._ask_one
     fake.hold(7)
-    fake.reader._hold = lambda pid, file: (fake.hold(), NetworkReader._hold(fake.reader, pid, file))[1]  # type: ignore[method-assign, func-returns-value]
+    fake.reader._ask_one = lambda *process: (fake.hold(), ask(*process))[1]  # type: ignore[method-assign, func-returns-value]
     assert fake.bytes() == (None, None)
+    fake.hold(7)
+    fake.reader._ask_one = lambda start, *process: ask(start - 1, *process)  # type: ignore[method-assign]
+    assert fake.bytes() == (None, None)
+    assert fake.reader._open_files.count == 0
     assert fake.errors == []
 
 
@@ -284,6 +289,30 @@ def test_the_process_that_began_first_is_asked(fake: FakeNode) -> None:
     fake.process(8, "pods", start=299)
     fake.hold(7, 8)
     assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+
+
+@pytest.mark.parametrize("bomb", ["a", "z"])
+def test_a_fork_bomb_does_not_hide_the_sandbox(fake: FakeNode, bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process of each container is compared first, and few at all."""
+    fake.network("pods", eth0=(10, 20))
+    fake.network("own", eth0=(1000, 2000))
+    for pid in range(1000, 1100):
+        fake.process(pid, "own", start=pid)
+    fake.process(7, "pods", start=99)
+    fake.hold(7)
+    for container in (bomb, "m"):
+        (fake.pod / container).mkdir()
+        (fake.pod / container / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in range(1000, 9000)))
+    compared: list[str] = []
+    start = network._start
+
+    def counted(stat: str) -> int | None:
+        compared.append(stat)
+        return start(stat)
+
+    monkeypatch.setattr(network, "_start", counted)
+    assert fake.bytes() == ({"eth0": 10}, {"eth0": 20})
+    assert len(compared) <= 64 + 1
 
 
 def test_interfaces_come_and_go(fake: FakeNode) -> None:
@@ -355,8 +384,8 @@ def test_more_interfaces_than_are_read(fake: FakeNode) -> None:
     many = {f"veth{number}": (10**12, 1) for number in range(5000)}
     fake.network("pods", eth0=(11, 1), **many, net1=(6, 5))
     assert fake.bytes()[0] == {"eth0": 11}
-    fake.network("pods", eth0=(12, 1), net1=(7, 5))
-    assert fake.bytes()[0] == {"eth0": 12, "net1": 7}
+    fake.network("pods", eth0=(12, 1), net1=(3, 5))
+    assert fake.bytes()[0] == {"eth0": 12, "net1": 5 + 3}
     assert fake.errors == []
     # Of one that was there before, all are to be known.
     fake.reader = NetworkReader(NETWORK, str(fake.pod), OpenFiles(10), str(fake.proc))
@@ -452,6 +481,19 @@ def test_an_interface_that_is_renamed_counts_once(fake: FakeNode) -> None:
     assert growth == {"eth0": 4000 + 10 + 40, "eth1": 100}
 
 
+def test_a_drivers_count_of_drops_that_is_lower_under_a_new_name(fake: FakeNode) -> None:
+    """No counter begins below zero."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods")
+    fake.hold(7)
+    text = (fake.networks / "pods").read_text().replace("10 0 0 0", "10 0 0 5")
+    rows = []
+    for name, drops in (("eth0", 5), ("eth1", 3), ("eth1", 4)):
+        (fake.networks / "pods").write_text(text.replace("eth0", name).replace("0 5", f"0 {drops}"))
+        rows.append(read(fake.reader, fake.errors)["receive_drop"])
+    assert rows == [{"eth0": 5}, {"eth1": 0}, {"eth1": 1}]
+
+
 def test_interfaces_that_are_renamed_at_once(fake: FakeNode) -> None:
     """Each goes on from the one that is nearest; what is lower is a new one."""
     growth = grown(
@@ -477,19 +519,23 @@ def test_an_interface_that_bore_a_name_that_does_not_count(fake: FakeNode, meanw
         {"eth0": (5115, 1), **others},
     )
     assert {name: by for name, by in growth.items() if by} == {"eth0": 15}
+    # Another one of that name is of no account.
+    others = dict.fromkeys(others, (0, 0))
+    growth = grown(fake, {"eth0": (5115, 1), **others}, {meanwhile: (9, 1), **others}, {"eth0": (50, 1), **others})
+    assert growth["eth0"] == 50
 
 
 def test_a_device_that_is_moved_to_the_pods_new_network_counts_once(fake: FakeNode) -> None:
     """Its counters come with it; those of one that was made there begin at zero."""
     fake.network("first", net1=(10**12, 5), eth0=(700, 5))
-    fake.network("second", net1=(10**12 + 3, 5), eth0=(20, 5))
+    fake.network("second", net1=(10**12 + 3, 5), eth0=(20, 5), net2=(900, 5))
     fake.process(7, "first")
     fake.hold(7)
     assert fake.bytes()[0] == {"net1": 10**12, "eth0": 700}
     fake.end(7)
     fake.process(8, "second")
     fake.hold(8)
-    assert fake.bytes()[0] == {"net1": 10**12 + 3, "eth0": 720}
+    assert fake.bytes()[0] == {"net1": 10**12 + 3, "eth0": 720, "net2": 900}
 
 
 def test_a_drivers_count_of_drops_that_goes_down_is_no_new_interface(fake: FakeNode) -> None:
@@ -521,12 +567,9 @@ def test_a_network_that_may_not_be_looked_at_is_said(fake: FakeNode) -> None:
     assert (error.path, error.cause) == (f"{fake.pod}: net/dev", "ELOOP")
 
 
-def test_without_descriptors_a_process_that_is_held_is_asked(fake: FakeNode) -> None:
-    """The one that is kept for this is used."""
-    fake.network("pods", eth0=(10, 20))
-    fake.process(7, "pods")
-    fake.hold(7)
-    fake.bytes()
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """None is left to open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     # Above what earlier tests of this process have left open.
@@ -536,12 +579,25 @@ def test_without_descriptors_a_process_that_is_held_is_asked(fake: FakeNode) -> 
         with suppress(OSError):
             while True:
                 taken.append(os.open(os.devnull, os.O_RDONLY))
-        found = fake.bytes()
+        yield
     finally:
         for fd in taken:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert found == ({"eth0": 10}, {"eth0": 20})
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_without_descriptors_a_process_is_asked(fake: FakeNode, is_held: bool) -> None:
+    """The one that is kept for this is used: by the process that is held, and where one is chosen."""
+    fake.network("pods", eth0=(10, 20))
+    fake.process(7, "pods", start=5)
+    fake.process(8, "pods", start=6)
+    fake.hold(7, 8)
+    if is_held:
+        fake.bytes()
+    with no_descriptors():
+        found = [fake.bytes(), fake.bytes()]
+    assert found == [({"eth0": 10}, {"eth0": 20})] * 2
     assert fake.errors == []
 
 
