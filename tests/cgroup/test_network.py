@@ -85,6 +85,10 @@ class Process:
         found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         return {each["ifname"]: each["stats64"] for each in found}
 
+    def rename(self, name: str, new: str) -> None:
+        script = f"ip link set {name} down && ip link set {name} name {new} && ip link set {new} up"
+        subprocess.run(["nsenter", "-t", str(self.pid), "-n", "sh", "-c", script], check=True)
+
     def end(self) -> None:
         self.popen.kill()
         self.popen.wait()
@@ -168,6 +172,27 @@ def test_a_pod_on_the_hosts_network_has_none(kernel_tree: KernelTree) -> None:
         for second in range(3):
             assert set(read(reader, errors, second * SECOND).values()) == {None}
         reader.close()
+    assert errors == []
+
+
+@needs_namespaces
+def test_a_real_interface_that_is_renamed_counts_once(kernel_tree: KernelTree) -> None:
+    """Both names have carried together what the kernel says of the interface."""
+    errors: list[CgroupError] = []
+    with ExitStack() as stack:
+        sandbox = Process(stack)
+        sandbox.enter(kernel_tree, f"{POD}/sandbox")
+        reader = NetworkReader(NETWORK, str(kernel_tree.hierarchies[0] / POD.lstrip("/")), OpenFiles(10))
+        carried = read(reader, errors)["transmit_packets"]
+        sandbox.rename("eth0", "net7")
+        sandbox.send(20)
+        carried |= read(reader, errors)["transmit_packets"]
+        sandbox.rename("net7", "eth0")
+        carried |= read(reader, errors)["transmit_packets"]
+        real = sandbox.interfaces()["eth0"]["tx"]["packets"]
+        reader.close()
+    assert carried["net7"] >= 20
+    assert carried["eth0"] + carried["net7"] == real
     assert errors == []
 
 
