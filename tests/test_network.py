@@ -201,6 +201,33 @@ def test_what_is_not_wanted_for_a_while_goes_on(tmp_path: Path) -> None:
     assert values == [{"eth0": 100}, {"eth0": 107}]
 
 
+def test_who_is_born_with_too_many_interfaces_has_the_first(tmp_path: Path) -> None:
+    """None of them was there before the exporter."""
+    tree, proc = a_node(tmp_path)
+    now_ns = SECOND
+    metrics = select(("alumet",), ("cpu", "network"))
+    cgroups = NodeCgroups(
+        str(tree.root),
+        open_files=OpenFiles(100),
+        clock=lambda: now_ns,
+        parts=parts_of(metrics, {}, timedelta(seconds=1)),
+        proc=str(proc),
+    )
+    lines = "".join(f"eth{number}: 5{' 0' * 15}\n" for number in range(17))
+    (proc / "7/net/dev").write_text(f"head\nhead\n{lines}")
+    born = UID.replace("d", "e")
+    wanted = {UID, born}
+    first = {reading.key: reading.stats for reading in cgroups.read(wanted, lambda _error: None)}
+    for path in (f"/kubepods/pod{born}", f"/kubepods/pod{born}/sandbox"):
+        tree.make(path)
+    (tree.directory(f"/kubepods/pod{born}") / "sandbox/cgroup.procs").write_text("7\n")
+    now_ns += SECOND
+    then = {reading.key: reading.stats for reading in cgroups.read(wanted, lambda _error: None)}
+    cgroups.close()
+    assert [first[UID].network_receive_bytes, then[UID].network_receive_bytes] == [None, None]
+    assert then[born].network_receive_bytes == {f"eth{number}": 5 for number in range(16)}
+
+
 @pytest.mark.parametrize("schema", EXPECTED)
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version: Version) -> None:
