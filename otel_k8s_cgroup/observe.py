@@ -201,6 +201,10 @@ class ObservedPods:
 
     def close(self) -> None:
         """Ends the reading: nothing is observed after it."""
+        if self._reader.is_forked:
+            self._is_closed = True
+            self._reader.close()
+            return
         with self._lock:
             self._is_closed = True
             self._observed = {}
@@ -219,13 +223,24 @@ class ObservedPods:
         return observe
 
     def _observe(self, name: str) -> Sequence[Observation]:
+        # Before the lock, too: in the child of a fork, a thread that is not there may hold it.
+        if self._is_over():
+            return ()
         with self._lock:
-            if self._is_closed:
+            if self._is_over():
                 return ()
             # Who comes a second time is of another collection.
             if name not in self._observed:
                 self._observed = self._read()
             return self._observed.pop(name)
+
+    def _is_over(self) -> bool:
+        if not self._is_closed and self._reader.is_forked:
+            self._is_closed = True
+            _log.error(
+                "no pods are observed: this process was forked after observe_pods; call it with a new MeterProvider"
+            )
+        return self._is_closed
 
     def _read(self) -> dict[str, list[Observation]]:
         found: dict[str, list[Observation]] = {name: [] for name in self._by_name}
