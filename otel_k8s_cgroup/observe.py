@@ -333,10 +333,11 @@ def observe_pods(
     """Registers the schema's metrics of the node's pods in ``meter_provider``, or else in the global one.
 
     The provider must be made with ``views=[pod_view()]``: without it an error is logged, and no pods are observed. It
-    takes one call: a second one raises ``ExporterError``. Its readers and exporters may be any. At each collection the
-    cgroups are read once. Who a pod is stands on the points. Counters are the kernel's, cumulative since the cgroup was
-    made, and exact in either temporality; the first delta of a pod is all that it has used so far. Rates
-    (``k8s.pod.cpu.usage``) are of the time since the collection before, by whichever reader.
+    takes one call: a second one raises ``ExporterError``. Its readers and exporters may be any. Each collection reads
+    the cgroups once. The points carry the pods' identity. Counters are the kernel's, cumulative since the cgroup was
+    made, and exact in either temporality; the first delta of a pod is all that it has used so far. A rate
+    (``k8s.pod.cpu.usage``) covers the time since the previous collection, which may be another reader's. In a process
+    that is forked afterwards, an error is logged, and no pods are observed.
 
     The other parameters, and the errors, are those of ``PodReader``.
     """
