@@ -127,6 +127,8 @@ class PodReader:
         )
         self._errors = ReadErrors()
         self._is_open = False
+        self._process = os.getpid()
+        """Which has it open."""
 
     def __enter__(self) -> Self:
         """Waits for the list of pods.
@@ -136,7 +138,7 @@ class PodReader:
             KubeError: the pods could not be listed in that time; the message says why.
         """
         _ = self._cgroups.hierarchy
-        self._is_open = True
+        self._is_open, self._process = True, os.getpid()
         self._hidden.begin()
         self._watcher.start()
         if not self._watcher.synced.wait(self._wait_seconds):
@@ -155,7 +157,9 @@ class PodReader:
         """Ends the watch of the pods, and closes all files."""
         if self._is_open:
             self._is_open = False
-            self._watcher.stop(timeout_seconds=_STOP_SECONDS)
+            # What the child of a fork has are the parent's connections, and locks of threads that are not there.
+            if not self.is_forked:
+                self._watcher.stop(timeout_seconds=_STOP_SECONDS)
             self._cgroups.close()
             self._hidden.end()
 
@@ -164,7 +168,7 @@ class PodReader:
 
         Raises:
             CgroupRootError: the root is no cgroup root (now); the next call tries again.
-            ExporterError: the reader is not open.
+            ExporterError: the reader is not open, or was opened before this process was forked.
         """
         wall_offset_ns = time.time_ns() - time.monotonic_ns()
         shots = self.shots()
@@ -190,10 +194,19 @@ class PodReader:
             )
         return found
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process was forked after it was opened: the thread that watches the pods is not here then; not
+        public.
+        """
+        return self._process != os.getpid()
+
     def shots(self) -> list[Shot]:
         """As ``read``, as the package has them; not public."""
         if not self._is_open:
             raise ExporterError("PodReader: it is not open; use it in a `with` statement")
+        if self.is_forked:
+            raise ExporterError("PodReader: this process was forked after it was opened; open another one here")
         # The levels of the node, which the environment may ask for, are no pods.
         kinds = (EntityKind.POD, EntityKind.CONTAINER)
         return [shot for shot in self._reader.read(self._errors.figure) if shot.entity.kind in kinds]

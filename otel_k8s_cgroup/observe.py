@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     _Cgroup = tuple[str, Origin]
     """The entity's key, and which of the cgroups that were there by it."""
+    _Attributes = tuple[tuple[str, str], ...]
+    _Key = tuple[_Attributes, _Attributes]
+    """Of a series of a cgroup: its point's attributes, and its member's."""
 
 _log = logging.getLogger(__name__)
 
@@ -124,12 +127,12 @@ class _Series:
     def __init__(self, name: str, seen: threading.Event) -> None:
         self._name = name
         self._seen = seen
-        self._numbers: dict[_Cgroup, dict[object, _Number]] = {}
+        self._numbers: dict[_Cgroup, dict[_Key, _Number]] = {}
         self._free: list[_Number] = []
         self._used = 0
         self._is_full = False
 
-    def number(self, cgroup: _Cgroup, series: object) -> _Number | None:
+    def number(self, cgroup: _Cgroup, series: _Key) -> _Number | None:
         """Of one of the series of ``cgroup``; None: there are no more."""
         of_entity = self._numbers.setdefault(cgroup, {})
         found = of_entity.get(series)
@@ -156,6 +159,12 @@ class _Series:
         for cgroup in self._numbers.keys() - cgroups:
             self._free.extend(self._numbers.pop(cgroup).values())
 
+    def keep_members(self, cgroup: _Cgroup, of_point: _Attributes, members: Set[_Attributes]) -> None:
+        """Frees the numbers of all other series of ``cgroup`` that a point has."""
+        of_entity = self._numbers.get(cgroup, {})
+        for series in [each for each in of_entity if each[0] == of_point and each[1] not in members]:
+            self._free.append(of_entity.pop(series))
+
 
 class ObservedPods:
     """What ``observe_pods`` has registered; ``close`` ends it. (The SDK cannot unregister instruments: they observe
@@ -172,8 +181,8 @@ class ObservedPods:
         """Who each is, as its first points have said it."""
         self._observed: dict[str, list[Observation]] = {}
         """Of the last reading, what has not been collected yet."""
-        self._attributes: dict[tuple[Metric, str], tuple[tuple[str, str], ...]] = {}
-        """Of each member of a metric that has some, once it was found."""
+        self._attributes: dict[tuple[Metric, str], _Attributes] = {}
+        """Of each member of a metric that has some, at the last reading."""
         self._by_name: dict[str, list[tuple[Metric, EntityKind]]] = {}
         for metric in reader.metrics:
             for kind in (EntityKind.POD, EntityKind.CONTAINER):
@@ -201,6 +210,10 @@ class ObservedPods:
 
     def close(self) -> None:
         """Ends the reading: nothing is observed after it."""
+        if self._reader.is_forked:
+            self._is_closed = True
+            self._reader.close()
+            return
         with self._lock:
             self._is_closed = True
             self._observed = {}
@@ -219,13 +232,24 @@ class ObservedPods:
         return observe
 
     def _observe(self, name: str) -> Sequence[Observation]:
+        # Before the lock, too: in the child of a fork, a thread that is not there may hold it.
+        if self._is_over():
+            return ()
         with self._lock:
-            if self._is_closed:
+            if self._is_over():
                 return ()
             # Who comes a second time is of another collection.
             if name not in self._observed:
                 self._observed = self._read()
             return self._observed.pop(name)
+
+    def _is_over(self) -> bool:
+        if not self._is_closed and self._reader.is_forked:
+            self._is_closed = True
+            _log.error(
+                "no pods are observed: this process was forked after observe_pods; call it with a new MeterProvider"
+            )
+        return self._is_closed
 
     def _read(self) -> dict[str, list[Observation]]:
         found: dict[str, list[Observation]] = {name: [] for name in self._by_name}
@@ -243,6 +267,7 @@ class ObservedPods:
             cgroup: self._said.get(cgroup) or _identity(shot, self._schema)
             for cgroup, shot in zip(cgroups, shots, strict=True)
         }
+        attributes_before, self._attributes = self._attributes, {}
         table = self._reader.table(shots, time.time_ns() - time.monotonic_ns())
         for name, of_name in self._by_name.items():
             for metric, kind in of_name:
@@ -251,7 +276,12 @@ class ObservedPods:
                         if value is None or shot.entity.kind is not kind:
                             continue
                         whose = self._said[cgroup]
-                        for member, of_member in self._members(metric, value):
+                        members = self._members(metric, value, attributes_before)
+                        if metric.by:
+                            self._series[name].keep_members(cgroup, point.attributes, members.keys())
+                        for member, of_member in members.items():
+                            if of_member is None:
+                                continue
                             number = self._series[name].number(cgroup, (point.attributes, member))
                             if number is not None:
                                 scaled = of_member if metric.scale is None else of_member * metric.scale
@@ -259,16 +289,24 @@ class ObservedPods:
                                 found[name].append(Observation(scaled, attributes | {_NUMBER: number}))
         return found
 
-    def _members(self, metric: Metric, value: Any) -> Iterator[tuple[tuple[tuple[str, str], ...], int | float]]:
-        """Of a figure that has one value for each of something: their attributes, and the value."""
+    def _members(
+        self, metric: Metric, value: Any, before: Mapping[tuple[Metric, str], _Attributes]
+    ) -> dict[_Attributes, int | float | None]:
+        """Of a figure that has one value for each of something: their attributes, and the value.
+
+        ``before``: the attributes at the reading before; what a device is called is not looked up at each.
+        """
         if not metric.by:
-            yield (), value
-            return
+            return {(): value}
+        found: dict[_Attributes, int | float | None] = {}
         for member, of_member in value.items():
-            if of_member is not None:
-                if (metric, member) not in self._attributes:
-                    self._attributes[metric, member] = member_attributes(metric, member, device_name(member))
-                yield self._attributes[metric, member], of_member
+            key = metric, member
+            attributes = self._attributes.get(key) or before.get(key)
+            if attributes is None:
+                attributes = member_attributes(metric, member, device_name(member))
+            self._attributes[key] = attributes
+            found[attributes] = of_member
+        return found
 
 
 def _identity(shot: Shot, schema: Schema) -> dict[str, Value]:
@@ -295,10 +333,11 @@ def observe_pods(
     """Registers the schema's metrics of the node's pods in ``meter_provider``, or else in the global one.
 
     The provider must be made with ``views=[pod_view()]``: without it an error is logged, and no pods are observed. It
-    takes one call: a second one raises ``ExporterError``. Its readers and exporters may be any. At each collection the
-    cgroups are read once. Who a pod is stands on the points. Counters are the kernel's, cumulative since the cgroup was
-    made, and exact in either temporality; the first delta of a pod is all that it has used so far. Rates
-    (``k8s.pod.cpu.usage``) are of the time since the collection before, by whichever reader.
+    takes one call: a second one raises ``ExporterError``. Its readers and exporters may be any. Each collection reads
+    the cgroups once. The points carry the pods' identity. Counters are the kernel's, cumulative since the cgroup was
+    made, and exact in either temporality; the first delta of a pod is all that it has used so far. A rate
+    (``k8s.pod.cpu.usage``) covers the time since the previous collection, which may be another reader's. In a process
+    that is forked afterwards, an error is logged, and no pods are observed.
 
     The other parameters, and the errors, are those of ``PodReader``.
     """

@@ -10,7 +10,6 @@ import base64
 import logging
 import re
 import threading
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -72,9 +71,10 @@ class Redactor:
     """Hides what it knows to be secret, and what has the shape of a secret. Thread-safe."""
 
     def __init__(self) -> None:
+        # Of who adds. Hiding takes no lock: a process that was forked while another thread held it would wait for ever.
         self._lock = threading.Lock()
         self._values: tuple[str, ...] = ()
-        self._tokens: deque[tuple[str, ...]] = deque(maxlen=_TOKENS_KEPT)
+        self._tokens: tuple[tuple[str, ...], ...] = ()
 
     def add(self, *values: str) -> None:
         """``values`` are secret for good."""
@@ -87,7 +87,7 @@ class Redactor:
         forms = _longest_first(_forms(token))
         with self._lock:
             if forms and forms not in self._tokens:
-                self._tokens.append(forms)
+                self._tokens = (*self._tokens, forms)[-_TOKENS_KEPT:]
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """The values of ``headers``; of ``Bearer x`` and ``Basic x`` also the ``x``, and the password in it."""
@@ -118,8 +118,7 @@ class Redactor:
             self.add(path)
 
     def __call__(self, text: str) -> str:
-        with self._lock:
-            known = (*self._values, *(form for forms in self._tokens for form in forms))
+        known = (*self._values, *(form for forms in self._tokens for form in forms))
         for secret in known:
             text = text.replace(secret, HIDDEN)
         for secret in known:
@@ -127,40 +126,45 @@ class Redactor:
         return hide_shapes(text)
 
 
-class RedactedRecords(logging.Handler):
-    """Hides secrets in the package's log records before a program's own handlers get them.
+class RedactedRecords(logging.Filter):
+    """Hides secrets in the package's log records before any handler has them, wherever in a program it is.
 
-    Between ``begin`` and ``end`` it is on the package's logger, whose handlers come before those of the root.
+    Between ``begin`` and ``end`` it is on each of the package's loggers: one on their parent alone would not see their
+    records, and a handler comes after those that were there before.
     """
 
-    _LOGGER = __name__.partition(".")[0]
+    _PACKAGE = __name__.partition(".")[0]
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
         self._redact = redact
+        self._loggers: list[logging.Logger] = []
 
     def begin(self) -> None:
-        """From here on."""
-        logging.getLogger(self._LOGGER).addHandler(self)
+        """From here on, of all modules that are imported by now."""
+        parent = logging.getLogger(self._PACKAGE)
+        there = [*parent.manager.loggerDict.items()]  # threads may add some meanwhile
+        children = [each for name, each in there if name.startswith(f"{self._PACKAGE}.")]
+        # Where a logger is only the beginning of others' names, there is a placeholder.
+        self._loggers = [parent, *(each for each in children if isinstance(each, logging.Logger))]
+        for logger in self._loggers:
+            logger.addFilter(self)
 
     def end(self) -> None:
         """Until here."""
-        logging.getLogger(self._LOGGER).removeHandler(self)
+        for logger in self._loggers:
+            logger.removeFilter(self)
+        self._loggers = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redacts ``record``, and lets it through."""
         record.msg, record.args = self._redact(record.getMessage()), None
         if record.exc_info and not record.exc_text:
-            record.exc_text, record.exc_info = self._redact(logging.Formatter().formatException(record.exc_info)), None
-        ours, last_resort = logging.getLogger(self._LOGGER), logging.lastResort
-        # A program without any handler has warnings on standard error: our being there must not take them away.
-        if (
-            last_resort is not None
-            and record.levelno >= last_resort.level
-            and ours.handlers[-1] is self
-            and all(isinstance(handler, RedactedRecords) for handler in ours.handlers)
-            and not (ours.propagate and ours.parent is not None and ours.parent.hasHandlers())
-        ):
-            last_resort.handle(record)
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            # Also where another reader's filter has made it: each knows its own token.
+            record.exc_text, record.exc_info = self._redact(record.exc_text), None
+        return True
 
 
 def _longest_first(values: Iterable[str]) -> tuple[str, ...]:

@@ -111,6 +111,14 @@ def test_metrics_in_the_form_that_is_asked_for(accept: str, content_type: str) -
     assert (lines[-1] == "# EOF") == bool(accept)
 
 
+@pytest.mark.parametrize("accept", ["text/plain;q=\xff;version=\x00", "a;version=1;q=\\u20ac", ";", "=,"])
+def test_an_accept_header_that_is_malformed_is_none(accept: str) -> None:
+    """Whatever the library thinks of it, the answer is Prometheus' text."""
+    answer = Exporter().health.answer("/metrics", accept)
+    assert (answer.status, answer.content_type.partition(";")[0]) == (200, "text/plain")
+    assert "otel_k8s_cgroup_ticks_total 0.0" in "".join(answer.pieces or ())
+
+
 def test_metrics_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """What to install; the rest goes on."""
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
@@ -205,6 +213,28 @@ def test_a_silent_client_is_let_go() -> None:
         now[0] += 6
         assert sock.recv(1) == b""
     listening.close()
+
+
+def test_requests_that_fail_are_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """However many a client makes: the line has the error and how many there were, and no traceback."""
+    exporter, now = Exporter(), [0.0]
+
+    def defect() -> int:
+        raise ValueError(f"it is\n{'x' * 5000}")
+
+    health = Health(exporter.status._replace(pods=defect))
+    listening = HealthServer("127.0.0.1:0", health, clock=lambda: now[0])
+    listening.start()
+    with caplog.at_level("INFO", logger="otel_k8s_cgroup.health"):
+        for _ in range(3):
+            assert get(listening.port, "/readyz")[0] == 500
+        now[0] += 61
+        assert get(listening.port, "/readyz")[0] == 500
+    listening.close()
+    first, second = caplog.records
+    assert first.getMessage().startswith("a request to health_listen is not answered: ValueError: 'it is\\nxxx")
+    assert second.getMessage().endswith(" (as are 2 others since the last such line)")
+    assert all(len(record.getMessage()) < 350 and not record.exc_info for record in caplog.records)
 
 
 def test_an_address_that_is_taken_is_named() -> None:

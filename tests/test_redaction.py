@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_k8s_cgroup.http_words import quoted
-from otel_k8s_cgroup.redaction import SHORTEST_SECRET, Redactor, hide_shapes
+from otel_k8s_cgroup.redaction import SHORTEST_SECRET, RedactedRecords, Redactor, hide_shapes
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoaXMtdGVzdA"
 KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
@@ -184,11 +185,12 @@ def test_a_program_has_each_log_line_once(readers: int, handlers: str, lines: li
 import logging
 from otel_k8s_cgroup.redaction import RedactedRecords, Redactor
 {f"logging.{handlers}" if handlers else ""}
+log = logging.getLogger("otel_k8s_cgroup.x")
 redact = Redactor()
 redact.add("s3cr3t")
 for _ in range({readers}):
     RedactedRecords(redact).begin()
-logging.getLogger("otel_k8s_cgroup.x").warning("x: token=%s", "s3cr3t")
+log.warning("x: token=%s", "s3cr3t")
 logging.getLogger("another").error("of another")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -196,3 +198,54 @@ logging.getLogger("another").error("of another")
     assert another.endswith("of another")
     assert len(ours) == len(lines)
     assert all(line.endswith(expected) for line, expected in zip(ours, lines, strict=True))
+
+
+class Lines(logging.Handler):
+    """What a handler of a program's own writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{self.format(record)}\n"
+
+
+@pytest.mark.parametrize("name", ["otel_k8s_cgroup.kube.retry", "otel_k8s_cgroup", ""])
+def test_no_handler_has_a_secret_wherever_in_a_program_it_is(name: str) -> None:
+    """Also one on a logger of the package that was there before; of two readers each hides its own token."""
+    tokens = "s3cr3t-of-one", "0123456789abcdef"
+    readers = []
+    for token in tokens:
+        redact = Redactor()
+        redact.add_token(token)
+        readers.append(RedactedRecords(redact))
+    log, lines = logging.getLogger("otel_k8s_cgroup.kube.retry"), Lines()
+    logging.getLogger(name).addHandler(lines)
+    try:
+        for reader in readers:
+            reader.begin()
+        log.warning("with %s and %s", *tokens)
+        try:
+            int(" ".join(tokens))
+        except ValueError:
+            log.exception("a defect")
+        for reader in readers:
+            reader.end()
+        hidden, lines.text = lines.text, ""
+        log.warning("%s", "nobody's s3cr3t")
+    finally:
+        logging.getLogger(name).removeHandler(lines)
+    first, second, *_, last = hidden.splitlines()
+    assert (first, second) == ("with *** and ***", "a defect")
+    assert last == "ValueError: invalid literal for int() with base 10: '*** ***'"
+    assert not any(token in hidden for token in tokens)
+    assert lines.text == "nobody's s3cr3t\n"
+
+
+def test_who_hides_waits_for_no_other_thread() -> None:
+    """A process that was forked while one added a token has that thread's lock for good, and must not end at it."""
+    redact = Redactor()
+    redact.add("s3cr3t")
+    with redact._lock:
+        assert redact("a s3cr3t") == "a ***"

@@ -13,10 +13,12 @@ import threading
 import time
 import zlib
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.errors import ExporterError
 from otel_k8s_cgroup.health.answers import Answer, Health, Status
+from otel_k8s_cgroup.http_words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +35,8 @@ _STREAM_SECONDS = 10.0
 _TURN_SECONDS = 0.0005
 """After a piece of a long answer, for the tick: however much is scraped, most of the time is its own."""
 _LOOK_SECONDS = 0.5
+_LOG_SECONDS = 60.0
+"""Between two lines of the log about requests that fail: anybody may make them."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -70,6 +74,9 @@ class HealthServer:
         self._clock = clock
         self._clients: dict[socket.socket, _Client] = {}
         """The oldest first."""
+        self._failed = 0
+        """Requests, since the last line of the log about one."""
+        self._quiet_until = -inf
         self._selector = selectors.DefaultSelector()
         self._closing = threading.Event()
         # A daemon: no client keeps the process from ending.
@@ -148,8 +155,8 @@ class HealthServer:
         if not client.rest:
             try:
                 piece = next(answer, None)
-            except Exception:  # noqa: BLE001 it is logged
-                _log.exception("an answer of health_listen cannot be ended")
+            except Exception as error:  # noqa: BLE001 it is logged
+                self._log_failure(error)
                 piece = None
             if piece is None:
                 self._let_go(client)
@@ -171,14 +178,26 @@ class HealthServer:
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
         try:
             answer = self._health.answer(target.partition("?")[0], fields.get("accept", ""))
-        except Exception:  # noqa: BLE001 it is logged
+        except Exception as error:  # noqa: BLE001 it is logged
             # Whatever is wrong with a figure, the next request has its chance.
-            _log.exception("%s cannot be answered", "a request to health_listen")
+            self._log_failure(error)
             answer = Answer(500, "an error of the exporter; the log has it\n")
         if answer.pieces is None or method == "HEAD":
             return _response(answer, with_body=method == "GET")
         self._begin_stream(client)
         return _stream(answer, answer.pieces, version=version, with_gzip=_takes_gzip(fields.get("accept-encoding", "")))
+
+    def _log_failure(self, error: Exception) -> None:
+        self._failed += 1
+        now = self._clock()
+        if now < self._quiet_until:
+            return
+        others = f" (as are {self._failed - 1} others since the last such line)" if self._failed > 1 else ""
+        what = f"{type(error).__name__}: {quoted(str(error))}"
+        # A defect's traceback, for who looks for it.
+        with_traceback = _log.isEnabledFor(logging.DEBUG)
+        _log.error("a request to health_listen is not answered: %s%s", what, others, exc_info=with_traceback)
+        self._failed, self._quiet_until = 0, now + _LOG_SECONDS
 
     def _begin_stream(self, client: _Client) -> None:
         others = [each for each in self._clients.values() if each.is_stream]

@@ -77,7 +77,7 @@ def exposition(own: Sequence[OwnRow], pods: Pods | None, accept: str) -> tuple[s
     Args:
         own: the exporter's own metrics; their values are as they are now.
         pods: None: nothing else.
-        accept: the request's header of that name.
+        accept: the request's header of that name; a malformed one is as none.
 
     Raises:
         ImportError: the library is not installed.
@@ -85,7 +85,10 @@ def exposition(own: Sequence[OwnRow], pods: Pods | None, accept: str) -> tuple[s
     # Some megabytes, which only who scrapes has to have.
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except Exception:  # noqa: BLE001 whoever asks writes the header, and the library trusts that it is well-formed
+        encode, content_type = choose_encoder("")
 
     def write(families: Iterable[Family]) -> str:
         return encode(_Families(families)).decode().removesuffix(_END)

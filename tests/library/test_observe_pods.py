@@ -37,6 +37,16 @@ def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
     return found
 
 
+def most_series(provider: MeterProvider) -> int:
+    """Of one instrument, those that the SDK keeps; there is no public way to ask it."""
+    return max(
+        len(match._attributes_aggregation)
+        for storage in provider._measurement_consumer._reader_storages.values()
+        for matches in storage._instrument_view_instrument_matches.values()
+        for match in matches
+    )
+
+
 @pytest.mark.parametrize("fixture", ["v1", "v2-6.12"])
 def test_points_say_who_they_are_of(fixture: str, tmp_path: Path) -> None:
     """On recorded trees: the conventions' names, the identity as attributes, and nothing else of ours."""
@@ -128,16 +138,34 @@ def test_pods_come_and_go_for_ever(tmp_path: Path) -> None:
                 for point in found:
                     assert "otel.metric.overflow" not in point.attributes
                     assert seen.setdefault(point.attributes["k8s.pod.uid"], point.value) == point.value
-    # There is no public way to ask the SDK what it keeps.
-    kept = [
-        len(match._attributes_aggregation)
-        for storage in provider._measurement_consumer._reader_storages.values()
-        for matches in storage._instrument_view_instrument_matches.values()
-        for match in matches
-    ]
-    assert kept
-    assert max(kept) == 250
+    assert most_series(provider) == 250
     assert seen == {uid: pytest.approx((5_000 - number) / 1e6) for number, uid in enumerate(uids)}
+
+
+def test_devices_come_and_go_for_ever(tmp_path: Path) -> None:
+    """While their pod stays: nothing is kept of those that are gone, and each counts from zero."""
+    tree = CgroupTree(tmp_path)
+    tree.write(A, Figures())
+    io = tmp_path / tree.path(A).lstrip("/") / "io.stat"
+    reader = InMemoryMetricReader(preferred_temporality=DELTA)
+    provider = MeterProvider([reader], views=[pod_view()], shutdown_on_exit=False)
+    listed = pods_file(tmp_path, pod("a", uid=A))
+    found: dict[str, float] = {}
+    with observe_pods(
+        provider, schema="alumet", cgroup_root=str(tmp_path), pods_file=listed, groups=["io"]
+    ) as observed:
+        for number in range(30):
+            if number == 20:
+                io.write_text("777:0 rbytes=x\n")
+                assert points(reader) == {}, "who cannot be read is not gone"
+            values = {"777:0": 1000 + number, f"777:{number + 1}": number + 1}
+            io.write_text("".join(f"{key} rbytes={value} wbytes=0\n" for key, value in values.items()))
+            for point in points(reader)["cgroup_io_rbytes"]:
+                device = str(point.attributes["device"])
+                found[device] = found.get(device, 0) + point.value
+        assert len({member for _, member in observed._attributes}) == 2
+    assert found == {"777:0": 1029} | {f"777:{number + 1}": number + 1 for number in range(30)}
+    assert most_series(provider) == 2
 
 
 def test_a_provider_without_the_view_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -208,3 +209,30 @@ def test_a_log_line_shows_no_token(
             read_pods(cgroup_root=str(root), api_url=api.url, wait_seconds=0.5)
     assert "who sends ***?" in caplog.text
     assert "s3cr3t" not in caplog.text
+
+
+def test_all_loggers_are_there_before_the_reader_opens(tmp_path: Path) -> None:
+    """What is imported later would have a logger that hides no token."""
+    CgroupTree(tmp_path).write(A, Figures())
+    program = """
+import logging
+from otel_k8s_cgroup import observe_pods, pod_view, PodReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+def loggers():
+    return [name for name in logging.root.manager.loggerDict if name.startswith("otel_k8s_cgroup")]
+reader = InMemoryMetricReader()
+provider = MeterProvider([reader], views=[pod_view()], shutdown_on_exit=False)
+with PodReader() as pods:
+    before = loggers()
+    pods.read()
+    with observe_pods(provider):
+        reader.get_metrics_data()
+assert len(before) > 5, before
+assert loggers() == before
+"""
+    with KubeApi() as api:
+        api.add(pod("a", uid=A))
+        given = {"CGROUP_ROOT": str(tmp_path), "K8S_API_URL": api.url, "TOKEN_RETRIEVAL": "none"}
+        environ = os.environ | {f"OTEL_K8S_CGROUP_{name}": value for name, value in given.items()}
+        subprocess.run([sys.executable, "-c", program], env=environ, check=True)
