@@ -187,14 +187,6 @@ def run(
         service_name=settings.service_name,
         resource_attributes=settings.resource_attributes,
     )
-    _log.info(
-        "node %s: pods from %s, cgroups below %s, every %g s to %s",
-        settings.k8s_node,
-        settings.pod_source.method,
-        settings.cgroup_root,
-        settings.poll_interval.total_seconds(),
-        f"{settings.otlp.endpoint} ({settings.otlp.protocol})" if settings.otlp.endpoint else "/metrics alone",
-    )
     status = Status(
         ticks=lambda: agent.ticks,
         are_pods_listed=watcher.synced.is_set,
@@ -207,6 +199,14 @@ def run(
     )
     health = ExitStack()
     health.enter_context(serving(settings.health_listen, status))
+    _log.info(
+        "node %s: pods from %s, cgroups below %s, every %g s to %s",
+        settings.k8s_node,
+        settings.pod_source.method,
+        settings.cgroup_root,
+        settings.poll_interval.total_seconds(),
+        f"{settings.otlp.endpoint} ({settings.otlp.protocol})" if settings.otlp.endpoint else "/metrics alone",
+    )
     watcher.start()
     exporter.start()
     # All that is there now stays: a collection of the garbage need not walk it each time.
