@@ -1,4 +1,6 @@
-"""Which settings have an effect only beside others: the table, and a warning for each that lacks what it needs."""
+"""Which settings have an effect only beside others: the table, and a warning for each that lacks what it needs. And one
+for each that has another effect than it asks for.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from pydantic import PlainValidator
 from otel_k8s_cgroup.schemas import select
 from otel_k8s_cgroup.settings.model import rows
 from otel_k8s_cgroup.settings.otlp import NOWHERE
+from otel_k8s_cgroup.settings.values import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,6 +82,22 @@ def warn_of_no_effect(settings: Settings) -> None:
     """A warning for each setting that was given, asks for something, and has no effect beside the others."""
     for key, needs in _without_effect(settings):
         logger.warning("%s has no effect (%s): it needs %s", key, settings.sources[key.partition(":")[0]], needs)
+
+
+def warn_of_rounding(settings: Settings) -> None:
+    """A warning for each interval that the grid of ``poll_interval`` does not meet."""
+    poll = settings.poll_interval
+    given = [("intervals", f"{group} = ", interval) for group, interval in settings.intervals]
+    for key, of, interval in [("export_interval", "", settings.export_interval), *given]:
+        rounded = max(1, round(interval / poll)) * poll
+        if rounded != interval:
+            logger.warning(
+                "%s (%s): %s%s is no multiple of poll_interval, which is %s: it is taken as %s",
+                key,
+                settings.sources[key],
+                of,
+                *map(duration_text, (interval, poll, rounded)),
+            )
 
 
 def _without_effect(settings: Settings) -> Iterator[tuple[str, str]]:

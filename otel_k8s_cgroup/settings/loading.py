@@ -15,7 +15,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 from otel_k8s_cgroup.errors import SettingsError
 from otel_k8s_cgroup.settings import values
 from otel_k8s_cgroup.settings.before_install import defaults_before_install, without_files_of_the_pod
-from otel_k8s_cgroup.settings.effects import warn_of_no_effect
+from otel_k8s_cgroup.settings.effects import warn_of_no_effect, warn_of_rounding
 from otel_k8s_cgroup.settings.file import read_file
 from otel_k8s_cgroup.settings.given import Given, joined, one_line, refusal, unknown
 from otel_k8s_cgroup.settings.model import DEFAULT, POLL_INTERVAL, Settings, rows
@@ -106,6 +106,7 @@ def load(
     except ValidationError as error:
         raise joined(_refusals(error)) from None
     warn_of_no_effect(settings)
+    warn_of_rounding(settings)
     return settings
 
 

@@ -150,3 +150,25 @@ def test_any_setting_may_be_given_alone(key: str, read: Read, pem: str) -> None:
         flags |= {"k8s_context": {"k8s_kubeconfig": pem}, "scrape": {"health_listen": "8081"}}.get(key, {})
         if key not in ("otlp_client_certificate", "otlp_client_key"):
             read(flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "line"),
+    [
+        ("export_interval", "12s", "12s is no multiple of poll_interval, which is 5s: it is taken as 10s"),
+        (
+            "intervals",
+            "{memory = '6s'}",
+            "memory = 6s is no multiple of poll_interval, which is 5s: it is taken as 5s",
+        ),
+        ("intervals", "{memory = '1m'}", None),
+        ("export_interval", "15s", None),
+    ],
+)
+def test_an_interval_off_the_grid(
+    read: Read, caplog: pytest.LogCaptureFixture, key: str, text: str, line: str | None
+) -> None:
+    """It is rounded to the grid of poll_interval, with a warning that says to what."""
+    read(environ={f"OTEL_K8S_CGROUP_{key.upper()}": text})
+    lines = [record.getMessage().partition("): ")[2] for record in caplog.records]
+    assert lines == ([] if line is None else [line])
