@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from otel_k8s_cgroup import __version__, signals
 from otel_k8s_cgroup.errors import ExporterError, SettingsError
 from otel_k8s_cgroup.forked import in_own_process
-from otel_k8s_cgroup.logs import Heard, LineWriter, Logs, open_standard_streams
+from otel_k8s_cgroup.logs import KeptWarnings, LineWriter, Logs, open_standard_streams
 from otel_k8s_cgroup.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _open_bench(arguments: argparse.Namespace, logs: Logs) -> tuple[Callable[[],
     """What opens a bench for each round; and whether the settings are wrong."""
     from otel_k8s_cgroup import check, settings
 
-    warnings = Heard()
+    warnings = KeptWarnings()
     with warnings.of("otel_k8s_cgroup"):
         try:
             found = settings.load(
@@ -321,10 +321,10 @@ def _exit_code(do: Callable[[], int], logs: Logs) -> int:
     try:
         return do()
     except SettingsError as error:
-        logs.say(f"otel-k8s-cgroup: {error}")
+        logs.write(f"otel-k8s-cgroup: {error}")
         return 2
     except _UsageError as error:
-        logs.say(str(error))
+        logs.write(str(error))
         return 2
     except ExporterError as error:
         _log.error("%s", error)

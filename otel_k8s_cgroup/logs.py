@@ -146,7 +146,7 @@ class LineHandler(logging.Handler):
         self._writer.put(f"ERROR a line of the log cannot be formatted ({record.filename}:{record.lineno})")
 
 
-class Heard(logging.Handler):
+class KeptWarnings(logging.Handler):
     """Keeps the warnings that it is given, instead of their being logged."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ class Logs:
         logging.getLogger("otel_k8s_cgroup").setLevel(level.upper())
         threading.excepthook = _log_end_of_thread
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """The command's own words, which may be several lines."""
         for line in self.redact(text).split("\n"):
             self.writer.put(_printable(line))

@@ -80,7 +80,7 @@ def _rows(metrics: Iterable[Metric], default: set[str]) -> Iterator[str]:
         if metric.instrument is Instrument.COUNTER:
             temporality = ", delta" if metric.is_delta else ", cumulative"
         meaning = metric.description
-        if told_apart := _told_apart(metric):
+        if told_apart := _by_attribute(metric):
             meaning += f"; by {told_apart}"
         if metric.kinds != ALL_KINDS:
             meaning += f"; of {', '.join(kind.value for kind in EntityKind if kind in metric.kinds)}"
@@ -88,7 +88,7 @@ def _rows(metrics: Iterable[Metric], default: set[str]) -> Iterator[str]:
         yield f"| {name} | {_TYPES[metric.instrument]}{temporality}, {number} | `{metric.unit}` | {meaning} | {where} |"
 
 
-def _told_apart(metric: Metric) -> str:
+def _by_attribute(metric: Metric) -> str:
     values: dict[str, list[str]] = {}
     for point in metric.points:
         for key, value in point.attributes:

@@ -86,7 +86,7 @@ class ApiPods:
             tolerated=_FAILURES_BEFORE_LIST,
         )
         self._version: str | None = None
-        self._heard = 0.0
+        self._last_event_seconds = 0.0
         """When a list or an event of a stream came last."""
         self._gone_in_a_row = 0
         self._lock = threading.Lock()
@@ -109,7 +109,7 @@ class ApiPods:
                 if error.status != 410 or query is tries[-1]:
                     raise
             else:
-                self._heard = self._clock()
+                self._last_event_seconds = self._clock()
                 return
 
     def follow(self, store: PodStore) -> None:
@@ -119,7 +119,7 @@ class ApiPods:
         while not self._stopping.is_set():
             if not self._resume(store) or self._watching.failures >= _FAILURES_BEFORE_LIST:
                 return
-            if self._clock() - self._heard >= self._times.watch_seconds:
+            if self._clock() - self._last_event_seconds >= self._times.watch_seconds:
                 return  # the node may be quiet, or a gateway may hold back what the streams tell
 
     def _resume(self, store: PodStore) -> bool:
@@ -153,7 +153,7 @@ class ApiPods:
                         strays += 1
                         continue
                     self._worked()
-                    self._heard = self._clock()
+                    self._last_event_seconds = self._clock()
                     events += 1
         except ApiUnreachable:
             if self._was_quiet(opened, strays):

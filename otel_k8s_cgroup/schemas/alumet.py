@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Group
 
 
-def _told_apart(attribute: str, **figures: str) -> tuple[Point, ...]:
+def _by_attribute(attribute: str, **figures: str) -> tuple[Point, ...]:
     """A point for each value of ``attribute``."""
     return tuple(Point(figure, ((attribute, value),)) for value, figure in figures.items())
 
@@ -106,7 +106,7 @@ def _pressure(resource: str) -> tuple[Metric, ...]:
             f"cgroup_{figure}_time",
             "ns",
             "Time in which tasks waited: some of them, or all",
-            *_told_apart("type", **{kind: f"{of}_total_ns" for kind, of in kinds.items()}),
+            *_by_attribute("type", **{kind: f"{of}_total_ns" for kind, of in kinds.items()}),
         ),
         *(
             Metric(
@@ -114,7 +114,7 @@ def _pressure(resource: str) -> tuple[Metric, ...]:
                 Instrument.GAUGE,
                 "%",
                 f"Share of the last {average.removeprefix('avg')} seconds in which tasks waited",
-                _told_apart("type", **{kind: f"{of}_{average}_percent" for kind, of in kinds.items()}),
+                _by_attribute("type", **{kind: f"{of}_{average}_percent" for kind, of in kinds.items()}),
                 "pressure",
                 is_double=True,
             )
@@ -129,14 +129,14 @@ DEFAULT: tuple[Metric, ...] = (
         "cpu_time_delta",
         "ns",
         "CPU time used; on cgroup v1 only kind total is exact",
-        *_told_apart("kind", total="cpu_usage_ns", system="cpu_system_ns", user="cpu_user_ns"),
+        *_by_attribute("kind", total="cpu_usage_ns", system="cpu_system_ns", user="cpu_user_ns"),
     ),
     Metric(
         "cpu_percent",
         Instrument.GAUGE,
         "%",
         "CPU use, one core used fully = 100; on cgroup v1 only kind total is exact",
-        _told_apart("kind", total="cpu_usage_percent", system="cpu_system_percent", user="cpu_user_percent"),
+        _by_attribute("kind", total="cpu_usage_percent", system="cpu_system_percent", user="cpu_user_percent"),
         "cpu",
         is_double=True,
     ),
@@ -189,7 +189,7 @@ METRICS: tuple[Metric, ...] = (
         "cgroup_memory_events",
         "{event}",
         "How often a limit of memory was hit, and what came of it",
-        *_told_apart(
+        *_by_attribute(
             "event",
             **{key: f"memory_events_{key}" for key in ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")},
         ),
@@ -199,7 +199,7 @@ METRICS: tuple[Metric, ...] = (
         "cgroup_memory_swap_events",
         "{event}",
         "How often a limit of swap was hit, and swap could not be had",
-        *_told_apart("event", **{key: f"memory_swap_events_{key}" for key in ("high", "max", "fail")}),
+        *_by_attribute("event", **{key: f"memory_swap_events_{key}" for key in ("high", "max", "fail")}),
     ),
     _count("events", "cgroup_memory_failcnt", "{event}", "How often the limit was hit (cgroup v1)", "memory_failcnt"),
     _count("events", "cgroup_memory_pgfault", "{fault}", "Page faults", "pgfault"),
@@ -209,7 +209,7 @@ METRICS: tuple[Metric, ...] = (
         "cgroup_memory_workingset_refault",
         "{page}",
         "Pages that were needed again soon after they were reclaimed",
-        *_told_apart("type", anon="workingset_refault_anon", file="workingset_refault_file"),
+        *_by_attribute("type", anon="workingset_refault_anon", file="workingset_refault_file"),
     ),
     _count("events", "cgroup_memory_pgscan", "{page}", "Pages scanned for reclaim", "pgscan"),
     _count("events", "cgroup_memory_pgsteal", "{page}", "Pages reclaimed", "pgsteal"),
@@ -234,7 +234,7 @@ METRICS: tuple[Metric, ...] = (
         "cgroup_pids_events",
         "{event}",
         "Forks refused for the limit",
-        *_told_apart("event", max="pids_events_max"),
+        *_by_attribute("event", max="pids_events_max"),
     ),
     *(metric for resource in _RESOURCES for metric in _pressure(resource)),
     _count("pressure", "io_pressure_some_total", "ns", "Time in which some tasks waited", "io_pressure_some_total_ns"),
@@ -251,7 +251,7 @@ METRICS: tuple[Metric, ...] = (
         Instrument.COUNTER,
         "{event}",
         "How often the limit was hit",
-        _told_apart("event", max="hugetlb_events_max"),
+        _by_attribute("event", max="hugetlb_events_max"),
         "hugetlb",
         by=(("page_size", By.KEY),),
     ),
@@ -261,7 +261,7 @@ METRICS: tuple[Metric, ...] = (
             Instrument.COUNTER,
             unit,
             description,
-            _told_apart("direction", receive=f"network_receive_{key}", transmit=f"network_transmit_{key}"),
+            _by_attribute("direction", receive=f"network_receive_{key}", transmit=f"network_transmit_{key}"),
             "network",
             kinds=frozenset({EntityKind.POD}),
             by=(("interface", By.KEY),),
