@@ -6,71 +6,22 @@ A plan is compiled once a hierarchy; ``shape`` says how its files are read fast.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_k8s_cgroup.cgroup import formats
+from otel_k8s_cgroup.cgroup.planned import Cell, PlannedFile
 from otel_k8s_cgroup.cgroup.shape import Shape, layout
-from otel_k8s_cgroup.errors import MalformedFile
-from otel_k8s_cgroup.figures import Format
-from otel_k8s_cgroup.model import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Literal
 
-    from otel_k8s_cgroup.cgroup.formats import Report, Value
+    from otel_k8s_cgroup.cgroup.formats import Value
     from otel_k8s_cgroup.cgroup.shape import Layout
-    from otel_k8s_cgroup.figures import Figure, Source
+    from otel_k8s_cgroup.figures import Figure, Format, Source
 
-_PARSERS = {
-    Format.SINGLE: formats.single,
-    Format.LIMIT: formats.limit,
-    Format.PAIR: formats.pair,
-    Format.CPUS: formats.cpus,
-    Format.FLAT: formats.flat_keyed,
-    Format.NESTED: formats.nested_keyed,
-    Format.BLKIO: formats.blkio,
-    Format.PRESSURE: formats.pressure,
-}
 
 _MOST_SHAPES = 64
 """All cgroups of a node have one or two; this bounds what a tree that is no kernel's can cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A value of a file and the figure that it may be: ``rank`` 0 is the figure's first source."""
-
-    figure: int
-    rank: int
-    factor: int
-    member: str = ""
-    """What the ``*`` of the source's file stands for: the key of the value in the figure's mapping."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file that is read, and what is taken out of it."""
-
-    controller: str
-    name: str
-    format: Format
-    cells: tuple[Cell, ...]
-    keys: tuple[bytes, ...]
-    """The cells' keys …"""
-    flat_keys: tuple[bytes, ...]
-    """… and those where sums over descendants are not kept (v1, ``memory.use_hierarchy`` = 0)."""
-    better: tuple[tuple[int, ...], ...]
-    """Of each cell, the numbers of the files that have its figure and come first: it is read where they are absent."""
-
-    def parse(self, data: bytes, path: str, report: Report, *, is_flat: bool) -> list[Value]:
-        """The cells' values, each in its figure's unit; None where the file does not have it."""
-        found = _PARSERS[self.format](data, self.flat_keys if is_flat else self.keys, path, report)
-        return [
-            value if cell.factor == 1 else _scaled(value, cell.factor, key, path, report)
-            for value, cell, key in zip(found, self.cells, self.keys, strict=True)
-        ]
 
 
 class Plan:
@@ -185,7 +136,9 @@ class Plan:
         key = (is_flat, *layouts)
         shape = self._shapes.get(key)
         if shape is None and len(self._shapes) < _MOST_SHAPES:
-            shape = self._shapes[key] = Shape(self, layouts, is_flat=is_flat)
+            shape = self._shapes[key] = Shape(
+                self.files, layouts, self.width, is_complete=self.is_complete, is_flat=is_flat
+            )
         return shape
 
 
@@ -198,13 +151,3 @@ def _members(directory: str | None, file: str) -> tuple[str, ...]:
         return ()  # it was removed, as the next reading notices
     found = {name[len(before) : -len(after)] for name in names if name.startswith(before) and name.endswith(after)}
     return tuple(sorted(member for member in found if member and "." not in member))
-
-
-def _scaled(value: Value, factor: int, key: bytes, path: str, report: Report) -> Value:
-    if not isinstance(value, int):
-        return value
-    most = INT64_MAX // factor
-    if value > most:
-        report(MalformedFile(path, f"{key.decode()} {value}", f"a number of at most {most} is expected"))
-        return None
-    return value * factor

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from otel_k8s_cgroup.cgroup.formats import Value
-    from otel_k8s_cgroup.cgroup.plan import Cell, Plan, PlannedFile
+    from otel_k8s_cgroup.cgroup.planned import Cell, PlannedFile
 
 _RAW = (Format.NESTED, Format.BLKIO, Format.CPUS)
 """Formats whose files the parsers take apart, each time that one has changed; they seldom do."""
@@ -87,13 +87,23 @@ class Shape:
     """Files of known layouts, and how a row is taken out of them.
 
     Args:
-        plan: of the files.
+        files: of a plan.
         layouts: of each file; None where it is not there.
+        width: of the row: how many figures there are.
+        is_complete: as ``Plan.is_complete``.
         is_flat: whether the files' ``flat_keys`` hold.
     """
 
-    def __init__(self, plan: Plan, layouts: Sequence[Layout | None], *, is_flat: bool) -> None:
-        there = [(number, plan.files[number], known) for number, known in enumerate(layouts) if known is not None]
+    def __init__(
+        self,
+        files: Sequence[PlannedFile],
+        layouts: Sequence[Layout | None],
+        width: int,
+        *,
+        is_complete: bool,
+        is_flat: bool,
+    ) -> None:
+        there = [(number, files[number], known) for number, known in enumerate(layouts) if known is not None]
         there.sort(key=lambda item: item[1].format in _RAW)
         self._order = [number for number, _, _ in there]
         self._sizes = [known.size for _, _, known in there]
@@ -110,11 +120,11 @@ class Shape:
         # A separator that no file has: what one file lacks must not be taken from the next.
         self._match = re.compile(b"/".join(expressions)).fullmatch
         self._scaled = [place for place, cell in enumerate(self._cells[: self._groups]) if cell.factor != 1]
-        self._plan = plan
+        self._width = width
         self.values = len(set(self._cells))
         """How many it takes."""
-        wanted = {cell for file in plan.files for cell in file.cells if cell.rank == 0}
-        self.is_whole = plan.is_complete and wanted <= {*self._cells}
+        wanted = {cell for file in files for cell in file.cells if cell.rank == 0}
+        self.is_whole = is_complete and wanted <= {*self._cells}
         """Whether each figure's first source is there; if not, it is worth another look now and then."""
 
     def reader(self, descriptors: Sequence[int]) -> Callable[[], tuple[Value, ...] | None] | None:
@@ -181,7 +191,7 @@ class Shape:
             known = best.get((cell.figure, cell.member), (cell.rank, place))
             best[cell.figure, cell.member] = min(known, (cell.rank, place))
         end = len(self._cells) + len(behind)
-        places = [best.get((figure, ""), (0, end))[1] for figure in range(self._plan.width)]
+        places = [best.get((figure, ""), (0, end))[1] for figure in range(self._width)]
         mappings: list[tuple[list[str], Callable[[list[Any]], tuple[Any, ...]]]] = []
         for figure in sorted({figure for figure, member in best if member}):
             members = [member for of, member in best if of == figure]

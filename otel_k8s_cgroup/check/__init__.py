@@ -4,7 +4,8 @@
 """
 
 from otel_k8s_cgroup.check.bench import Bench
-from otel_k8s_cgroup.check.model import Check, Result, Status
+from otel_k8s_cgroup.check.model import Check, Result
+from otel_k8s_cgroup.check.outcomes import Status
 from otel_k8s_cgroup.check.report import print_json, print_text
 from otel_k8s_cgroup.check.rows import CHECKS, run_checks
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup import sources
-from otel_k8s_cgroup.check.model import Skipped
+from otel_k8s_cgroup.check.outcomes import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,27 +1,18 @@
-"""What a check is, and what can come of it."""
+"""What a check is, and its result."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_k8s_cgroup.check.bench import Bench
-
-
-class Status(StrEnum):
-    """As ``--json`` has it."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
+    from otel_k8s_cgroup.check.outcomes import Status
 
 
 class Check(NamedTuple):
-    """A row: ``try_it`` returns the evidence that all is well, or raises one of the below or an ExporterError."""
+    """A row: ``try_it`` returns the evidence that all is well, or raises an ``Outcome`` or an ExporterError."""
 
     group: str
     code: str
@@ -42,29 +33,3 @@ class Result(NamedTuple):
     status: Status
     evidence: str
     remedy: str = ""
-
-
-class Outcome(Exception):
-    """Of a check that did not just succeed. The message is the evidence; ``remedy``: instead of the row's."""
-
-    status = Status.FAILED
-
-    def __init__(self, evidence: str, remedy: str | None = None) -> None:
-        super().__init__(evidence)
-        self.remedy = remedy
-
-
-class Failed(Outcome):
-    """`run` cannot do its work so."""
-
-
-class Doubtful(Outcome):
-    """`run` works, but not as one would want it to."""
-
-    status = Status.WARNING
-
-
-class Skipped(Outcome):
-    """It cannot be tested here; the message says why."""
-
-    status = Status.SKIPPED

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
-from otel_k8s_cgroup.check.model import Doubtful, Failed, Skipped
+from otel_k8s_cgroup.check.outcomes import Doubtful, Failed, Skipped
 from otel_k8s_cgroup.coverage import no_cgroups
 from otel_k8s_cgroup.errors import ApiStatusError, CgroupError, KubeError
 from otel_k8s_cgroup.kube import KUBELET_PODS, LIST, PODS, WATCH, Permission

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
-from otel_k8s_cgroup.check.model import Status
+from otel_k8s_cgroup.check.outcomes import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup.check import probes, sending
-from otel_k8s_cgroup.check.model import Check, Outcome, Result, Skipped, Status
+from otel_k8s_cgroup.check.model import Check, Result
+from otel_k8s_cgroup.check.outcomes import Outcome, Skipped, Status
 from otel_k8s_cgroup.errors import ApiStatusError, ExporterError
 
 if TYPE_CHECKING:

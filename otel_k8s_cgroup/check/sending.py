@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from otel_k8s_cgroup import sources
 from otel_k8s_cgroup.check.bench import IDLE_SECONDS
-from otel_k8s_cgroup.check.model import Doubtful, Failed, Skipped
+from otel_k8s_cgroup.check.outcomes import Doubtful, Failed, Skipped
 from otel_k8s_cgroup.errors import ExportError, ExportRetryable
 from otel_k8s_cgroup.http_words import quoted
 from otel_k8s_cgroup.kube.addresses import is_loopback

@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from otel_k8s_cgroup.check import CHECKS, Bench, Result, Status, run_checks
-from otel_k8s_cgroup.check.model import Skipped
+from otel_k8s_cgroup.check.outcomes import Skipped
 from otel_k8s_cgroup.check.sending import clock
 from otel_k8s_cgroup.settings import load
 from tests.fakes.faulty_otlp import FaultyServer, free_port
