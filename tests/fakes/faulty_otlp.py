@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import threading
@@ -187,6 +188,8 @@ class FaultyServer:
 
 
 def free_port() -> int:
-    """On which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """On which nobody listens. It is none that the kernel gives a client: it is free until somebody asks for it."""
+    while True:
+        port = random.randrange(10_240, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
