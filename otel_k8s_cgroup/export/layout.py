@@ -21,6 +21,8 @@ class Names(NamedTuple):
     """In the order of the columns."""
 
 
+_MOST_SHAPES = 1000
+"""A node has some for each pod that uses devices of its own; one whose interfaces come and go could make any number."""
 _NO_FAMILIES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -58,6 +60,8 @@ class Layout:
         present = tuple(value is not None for value in row)
         shape = self._shapes.get(present)
         if shape is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
             shape = self._shapes[present] = Shape(self, present)
         return shape
 

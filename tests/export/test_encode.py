@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from otel_k8s_cgroup.export.encode import Encoder
-from otel_k8s_cgroup.export.layout import Layout
+from otel_k8s_cgroup.export.layout import Layout, Shape
 from otel_k8s_cgroup.export.ledger import Step
 from otel_k8s_cgroup.metrics import Instrument, columns_of
 from otel_k8s_cgroup.model import Attributes, Description, Entity, EntityKind
@@ -76,3 +78,12 @@ def test_a_time_before_1970_is_0() -> None:
     body = Encoder(entity(())).encode([Step(LAYOUT.shape(row), (0, *row, 7, 0))])
     (point,) = otlp.points([ExportMetricsServiceRequest.FromString(body)])
     assert (point.time_ns, point.start_ns, point.value) == (0, 0, 7)
+
+
+def test_shapes_are_bounded() -> None:
+    """Who makes what is read come and go, as a pod's interfaces do, makes no memory grow for good."""
+    layout = Layout(COLUMNS)
+    for number in range(2 ** len(COLUMNS)):
+        layout.shape([1 if number >> place & 1 else None for place in range(len(COLUMNS))])
+    kept = [each for each in gc.get_objects() if isinstance(each, Shape) and each.layout is layout]
+    assert 0 < len(kept) <= 1000 < 2 ** len(COLUMNS)
