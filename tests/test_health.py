@@ -78,10 +78,12 @@ def test_readyz_says_what_is_missing() -> None:
         return found
 
     assert missing() == ["pods", "cgroups", "export"]
+    assert "mounted" not in exporter.health.answer("/readyz").text
     exporter.listed = True
     assert missing() == ["export"]
     exporter.pods = 3
     assert missing() == ["cgroups", "export"]
+    assert "is the host's /sys/fs/cgroup mounted?" in exporter.health.answer("/readyz").text
     exporter.measured = 2
     assert missing() == ["export"]
     exporter.accepted = 1

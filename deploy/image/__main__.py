@@ -37,6 +37,8 @@ def main() -> int:
     sys.stderr.write(f"building {arguments.name} with {found}\n")
     command = build_command(found, arguments.name, arguments.base, arguments.platform, push=arguments.push)
     code = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
+    if code != 0:
+        sys.stderr.write("without an engine and a registry: make image FLAGS='--without-engine FILE'\n")
     if code == 0 and arguments.push and "--push" not in command:
         code = subprocess.run([found, "push", arguments.name], check=False).returncode
     return code
@@ -77,7 +79,9 @@ def assemble(archive: Path | None, name: str) -> int:
         return 1
     archive = (archive or REPOSITORY / "dist" / f"otel-k8s-cgroup-{__version__}-{platform.machine()}.tar").absolute()
     archive.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr.write(f"no container engine: assembling {name} of this machine's Python {platform.python_version()}\n")
+    sys.stderr.write(
+        f"without a container engine: assembling {name} of this machine's Python {platform.python_version()}\n"
+    )
     engine.assemble(archive, name)
     sys.stderr.write(f"{archive}: kind load image-archive, minikube image load, k3s ctr images import, docker load\n")
     return 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.check.bench import Bench
 
 _SHOWN = 3
+_DAY_SECONDS = 86_400
 _VERSION = Permission("get", "/version")
 _NODE = Permission("get", "nodes")
 _NO_KUBECONFIG = "Set KUBECONFIG or k8s_kubeconfig: there is no ~/.kube/config, so `kubectl proxy` is looked for."
@@ -140,7 +141,8 @@ def token(bench: Bench) -> str:
     seconds = expiry - bench.wall_clock()
     if seconds <= 0:
         raise Failed(f"{origin}: it expired {-seconds:.0f} s ago, by this machine's clock")
-    return f"{origin}; it expires in {seconds / 60:.0f} min"
+    left = f"{seconds / 60:.0f} min" if seconds < 2 * _DAY_SECONDS else f"{seconds / _DAY_SECONDS:.0f} days"
+    return f"{origin}; it expires in {left}"
 
 
 def api_reachable(bench: Bench) -> str:

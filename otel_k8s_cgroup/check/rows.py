@@ -82,8 +82,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "otlp", "otlp-send", "the OTLP receiver takes a request", sending.otlp_send,
-        "Set otlp_endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) with its scheme, http:// or https://, and otlp_protocol as "
-        "the message says.", ("settings-valid",), before_install=True,
+        "Mend what the message names: otlp_endpoint (with its scheme, host and port), otlp_protocol, the CA or the "
+        "credentials; a NetworkPolicy or firewall may be between.", ("settings-valid",), before_install=True,
     ),
     Check(
         "otlp", "otlp-deltas", "it takes the counters' deltas", sending.otlp_deltas,

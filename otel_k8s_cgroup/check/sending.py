@@ -31,7 +31,12 @@ _OF_DELTAS = re.compile(r"\bdeltas?\b|temporality", re.IGNORECASE)
 
 def otlp_send(bench: Bench) -> str:
     target = bench.receiver
-    bench.send(b"")
+    try:
+        bench.send(b"")
+    except ExportError as error:
+        if bench.before_install and "does not resolve" in str(error):
+            raise Skipped(f"{error}, or is it a name inside the cluster, which only a pod can resolve?") from None
+        raise
     return f"{target.endpoint} ({target.protocol}) takes an empty request"
 
 

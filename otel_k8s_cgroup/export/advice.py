@@ -43,7 +43,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"^HTTP (404|405)", _PATH),
     (r"^broken.*BadStatusLine '\\x00\\x00", _NO_HTTP),
     (r"^broken.*SSLEOFError", "does it want otlp_client_certificate, or otlp_protocol grpc?"),
-    (r"^broken.*RemoteDisconnected", f"{_NO_TLS}, or is it a gRPC port (otlp_protocol)?"),
+    (r"^broken.*(RemoteDisconnected|ConnectionResetError)", f"{_NO_TLS}, or is it a gRPC port (otlp_protocol)?"),
 )
 _ROWS = tuple((re.compile(pattern, re.DOTALL), advice) for pattern, advice in _ADVICE)
 

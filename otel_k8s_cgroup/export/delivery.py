@@ -139,8 +139,8 @@ class Delivery:
             try:
                 self._send(own)
             except ExportError as error:
-                waits = "" if self._own_apart else "no pod's points wait; "
-                self._complain(error, "own", f"{waits}the exporter's own metrics are left out")
+                waits = "" if self._own_apart else "no reading of a pod waits; "
+                self._complain(error, "own", f"{waits}the exporter's own metrics are not sent")
         self._own_apart = b""
         if self._accepted:
             self._complaints.end_round()
@@ -275,7 +275,7 @@ class Delivery:
             return self._own_metrics()
         except Exception as error:  # noqa: BLE001 no defect of theirs may end the pods' points
             text = f"{type(error).__name__} {str(error)[:120]!r}"
-            self._complaints.add("own metrics", "own", f"the exporter's own metrics are left out: {text}")
+            self._complaints.add("own metrics", "own", f"the exporter's own metrics are not sent: {text}")
             return b""
 
     def _send(self, body: bytes) -> Receipt:

@@ -101,7 +101,8 @@ class Health:
             f"pods: {pods} listed" if listed else f"pods: {waiting}",
             f"cgroups: {measured} pods measured"
             if measured or (listed and not pods)
-            else "cgroups: missing: no pod is measured yet (is the host's /sys/fs/cgroup mounted?)",
+            else "cgroups: missing: no pod is measured yet"
+            + (" (is the host's /sys/fs/cgroup mounted?)" if listed else ", for none is listed"),
             _export_line(status),
         ]
         ready = not any(": missing: " in line for line in lines)

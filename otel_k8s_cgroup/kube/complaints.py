@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.http_words import quoted
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from .credentials import Credentials
 
 _OTHERS_CHARACTERS = 90
+_FORBIDDEN = re.compile(r"^\S{1,60} is forbidden: ")
 """Of what a server wrote, where the line has more to say. The user of a "pods is forbidden" is in it."""
 _WANTS_TLS = ("to an HTTPS server", "to HTTPS port")
 """Go's and nginx's words for plain HTTP on a port for TLS."""
@@ -87,6 +89,8 @@ def refusal(  # noqa: PLR0911 - a table: one return a row
         way_out = _without_token(credentials) or f"; {server.refused_remedy}"
         return Refusal(f"it does not take the token (from {credentials.origin}): {short}{way_out}")
     if status == 403:
+        # Behind "pods is forbidden: ", who may not do what: it is to be seen, though it is cut.
+        short = _quoted(_FORBIDDEN.sub("", text), _OTHERS_CHARACTERS)
         return Refusal(short + _without_token(credentials), _grant(needs, text))
     if status == 404:
         return Refusal(f"{said}; is {setting} right?")

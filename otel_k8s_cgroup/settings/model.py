@@ -201,7 +201,11 @@ class Settings(BaseSettings):
     otlp_protocol: Annotated[
         Protocol | None,
         _by(_optional(values.choice(get_args(Protocol), " (http/json is not spoken here)"))),
-    ] = _row("grpc or http/protobuf", "", "http/protobuf where otlp_endpoint has port 4318, else grpc")
+    ] = _row(
+        "grpc or http/protobuf",
+        "",
+        "http/protobuf where otlp_endpoint begins with http:// or https:// and has port 4318, else grpc",
+    )
     otlp_headers: Annotated[tuple[tuple[str, str], ...], _by(values.headers)] = _row(
         "headers of every request: name=value,name2=value2 with percent-encoded values", "", repr=False
     )

@@ -558,6 +558,14 @@ def test_before_installing(laptop: World) -> None:
     assert not any("fieldSelector" in request.params for request in laptop.api.requests)
 
 
+def test_before_installing_with_a_receiver_inside_the_cluster(laptop: World) -> None:
+    """Its name resolves in pods alone: that is no failure here."""
+    laptop.flags["otlp_endpoint"] = "http://otel-collector.invalid:4317"
+    found = laptop.results(before_install=True)["otlp-send"]
+    assert found.status is Status.SKIPPED
+    assert "a name inside the cluster" in found.evidence
+
+
 def test_before_installing_with_the_pods_configuration(laptop: World, tmp_path: Path) -> None:
     """The chart's own file: what only the pod has is skipped with the reason, and the rest is tried."""
     config = tmp_path / "config.toml"

@@ -160,3 +160,16 @@ def test_what_tls_servers_say_to_plaintext(answer: bytes, advice: str) -> None:
 
     with FaultyServer(behave) as server:
         assert advice in line("http/protobuf", f"http://127.0.0.1:{server.port}")
+
+
+def test_a_grpc_port_that_resets_what_it_does_not_know() -> None:
+    """As servers do that read a request over HTTP/1.1: otlp_protocol is named."""
+
+    def behave(connection: Connection) -> None:
+        connection.read_some()
+        connection.reset()
+
+    with FaultyServer(behave) as server:
+        text = line("http/protobuf", f"http://127.0.0.1:{server.port}")
+    assert "ConnectionResetError" in text
+    assert "is it a gRPC port (otlp_protocol)?" in text

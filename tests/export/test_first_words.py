@@ -27,12 +27,12 @@ def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> lis
     [
         (
             REFUSED,
-            "receiver: refused: connection refused; no pod's points wait; the exporter's own metrics are left out",
+            "receiver: refused: connection refused; no reading of a pod waits; the exporter's own metrics are not sent",
             "receiver: refused: connection refused; 2 readings of pods wait to be sent again",
         ),
         (
             NOT_FOUND,
-            "receiver: HTTP 404: no such page; no pod's points wait; the exporter's own metrics are left out",
+            "receiver: HTTP 404: no such page; no reading of a pod waits; the exporter's own metrics are not sent",
             "receiver: HTTP 404: no such page; 14 points of 2 pods dropped; the CPU time joins the next points",
         ),
     ],

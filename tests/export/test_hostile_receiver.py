@@ -92,7 +92,7 @@ def test_own_metrics_that_cannot_be_made_are_left_out(
         assert tick(node) is None
     node.assert_conserved(receiver.requests)
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert line == "the exporter's own metrics are left out: ZeroDivisionError 'no metrics\\ntoday'"
+    assert line == "the exporter's own metrics are not sent: ZeroDivisionError 'no metrics\\ntoday'"
 
 
 def test_own_metrics_hold_what_otlp_can() -> None:

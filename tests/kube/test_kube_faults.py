@@ -227,8 +227,9 @@ def test_a_passing_denial_is_no_reason_to_grant(
     comes_to(watcher, "a")
     assert waits.seconds == [0.5, 1, 2, 4, 5] * 2
     assert len(api.seen("list")) == 5 + 1 + 5
+    shown = FORBIDDEN.removeprefix("pods is forbidden: ")[:90] + "…"
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot list the pods: {api.url}/api/v1/pods: HTTP 403: {FORBIDDEN[:90] + '…'!r}; trying again",
+        f"cannot list the pods: {api.url}/api/v1/pods: HTTP 403: {shown!r}; trying again",
         "can list the pods again",
     ]
     assert watcher.stats.watch_restarts == {"denied": 5}

@@ -16,6 +16,9 @@
 {{- range $key, $value := .Values.config -}}
 {{- with get $instead $key }}{{ fail (printf "config.%s: %s" $key .) }}{{ end -}}
 {{- end -}}
+{{- if not (regexMatch `^(https?://[^\s@#]+|none)$` .Values.otlp.endpoint) }}
+{{- fail (printf "otlp.endpoint is %q: give a URL that begins with http:// or https:// and has no user, or none" .Values.otlp.endpoint) }}
+{{- end -}}
 {{- /* As the exporter reads it: text or a list, in any case of their letters. */ -}}
 {{- $groups := get (.Values.config | default dict) "metrics" | default list -}}
 {{- if kindIs "slice" $groups }}{{ $groups = compact $groups | join "," }}{{ end -}}
