@@ -70,18 +70,18 @@ class Settings(BaseSettings):
         "URL of the Kubernetes API", "the cluster's own address inside a pod, else http://127.0.0.1:8080"
     )
     k8s_ca_file: Annotated[str | None, _by(values.optional_file)] = _row(
-        "CA certificates (PEM) that the API's certificate is verified with",
+        "CA certificates (PEM) that verify the API's certificate",
         "",
         "the service account's ca.crt if there, else the system's",
     )
     token_retrieval: Annotated[TokenRetrieval, _by(values.token_retrieval)] = _row(
-        'how the API\'s token is had: auto, file, kubeconfig, kubectl, none, { file = "path" } or '
+        'source of the API\'s token: auto, file, kubeconfig, kubectl, none, { file = "path" } or '
         '{ kubectl = { service_account = "name", namespace = "name" } }',
         "auto",
         "kubeconfig with k8s_kubeconfig, else auto",
     )
     k8s_kubeconfig: Annotated[str | None, _by(values.optional_home_path)] = _row(
-        "kubeconfig that has the API's URL, its CA and the user to ask as, for what no other setting says", ""
+        "kubeconfig with the API's URL, CA and user, for what no other setting defines", ""
     )
     k8s_context: Annotated[str | None, _by(_optional(values.text))] = _row(
         "context of k8s_kubeconfig", "", "its current-context"
@@ -97,25 +97,23 @@ class Settings(BaseSettings):
         f"names and shape of the metrics: one or a list of {', '.join(get_args(Schema))}", "alumet", alias="schema"
     )
     metrics: Annotated[tuple[Group, ...], _by(lists.choices(get_args(Group)))] = _row(
-        f"groups of metrics: a list of {', '.join(get_args(Group))}", "", "the few of cpu and memory"
+        f"groups of metrics: a list of {', '.join(get_args(Group))}", "", "a few of cpu and memory"
     )
     intervals: Annotated[tuple[tuple[Group, timedelta], ...], _by(lists.intervals(get_args(Group), LONGEST))] = _row(
-        'groups that are read more rarely than at each poll_interval, such as { memory = "10s" }', ""
+        'groups that are read less often than every poll_interval, such as { memory = "10s" }', ""
     )
-    containers: Annotated[bool, _by(values.boolean)] = _row(
-        "whether the containers of pods are measured, too", default=False
-    )
+    containers: Annotated[bool, _by(values.boolean)] = _row("whether containers are measured as well", default=False)
     include_containers: Annotated[tuple[str, ...], _by(lists.containers)] = _row(
         "names of containers that are measured: a list of names and patterns", "", "all"
     )
     exclude_containers: Annotated[tuple[str, ...], _by(lists.containers)] = _row(
-        "names of containers that are not: they win over include_containers", ""
+        "names of containers that are not measured; takes precedence over include_containers", ""
     )
     node_totals: Annotated[bool, _by(values.boolean)] = _row(
-        "whether all pods of the node together, and those of each QoS class, are measured, too", default=False
+        "whether all pods of the node together, and each QoS class, are measured as well", default=False
     )
     cpu_percent_of: Annotated[Literal["core", "node"], _by(values.choice(("core", "node")))] = _row(
-        "what cpu_percent is 100 of: a core, or node (all cores), as Alumet has it since 2026", "core"
+        "what 100 means in cpu_percent: a core, or node (all cores), as in Alumet since 2026", "core"
     )
     point_attributes: Annotated[bool, _by(values.boolean)] = _row(
         "whether points repeat uid, name, namespace and node of their resource", default=True
@@ -124,10 +122,10 @@ class Settings(BaseSettings):
         'namespaces whose pods are measured: a list of names and patterns ("team-*")', "", "all"
     )
     exclude_namespaces: Annotated[tuple[str, ...], _by(lists.namespaces)] = _row(
-        "namespaces whose pods are not: they win over include_namespaces", ""
+        "namespaces whose pods are not measured; takes precedence over include_namespaces", ""
     )
     pod_selector: Annotated[str, _by(lists.pod_selector)] = _row(
-        'label selector of the pods that are measured, as of kubectl get -l ("app=web,tier!=cache"); the API server '
+        'label selector of the pods that are measured, as in kubectl get -l ("app=web,tier!=cache"); the API server '
         "evaluates it",
         "",
         "all",
@@ -136,7 +134,7 @@ class Settings(BaseSettings):
         f"QoS classes whose pods are measured: a list of {', '.join(get_args(QosClass))}", "", "all"
     )
     pod_attributes: Annotated[tuple[PodAttribute, ...], _by(lists.choices(get_args(PodAttribute), none=True))] = _row(
-        f"what a pod's Resource also says: a list of {', '.join(get_args(PodAttribute))}, or none", "workload"
+        f"more attributes of a pod's Resource: a list of {', '.join(get_args(PodAttribute))}, or none", "workload"
     )
     pod_labels: Annotated[tuple[str, ...], _by(lists.keys)] = _row(
         'keys of labels that become k8s.pod.label.<key>: a list of names and patterns ("app.kubernetes.io/*")', ""
@@ -145,56 +143,56 @@ class Settings(BaseSettings):
         "keys of annotations that become k8s.pod.annotation.<key>: a list of names and patterns", ""
     )
     service_attributes: Annotated[bool, _by(values.boolean)] = _row(
-        "whether service.name and the like are derived, and annotations resource.opentelemetry.io/<name> become "
-        "attributes, as the conventions say",
+        "whether service.name and similar are derived, and annotations resource.opentelemetry.io/<name> become "
+        "attributes, as in the conventions",
         default=False,
     )
     cluster_name: Annotated[str, _by(lists.cluster_name)] = _row("k8s.cluster.name of every Resource", "")
     cgroup_root: Annotated[str, _by(values.path)] = _row("where the cgroup hierarchy is mounted", "/sys/fs/cgroup")
     pod_source: Annotated[PodSource, _by(values.pod_source)] = _row(
-        'who tells the node\'s pods: api, kubelet or { file = "pods.json" } (a PodList)', "api"
+        'source of the node\'s pods: api, kubelet or { file = "pods.json" } (a PodList)', "api"
     )
     kubelet_url: Annotated[str, _by(values.api_url)] = _derived_row(
         "URL of the kubelet, for pod_source kubelet", "https://$HOST_IP:10250, else https://<k8s_node>:10250"
     )
     kubelet_ca_file: Annotated[str | None, _by(values.optional_file)] = _row(
-        "CA certificates (PEM) that the kubelet's certificate is verified with, such as the node's "
+        "CA certificates (PEM) that verify the kubelet's certificate, such as the node's "
         "/var/lib/kubelet/pki/kubelet.crt",
         "",
         "k8s_ca_file",
     )
     kubelet_tls_server_name: Annotated[str | None, _by(_optional(values.tls_name))] = _row(
-        "name that the kubelet's certificate must be for", "", "the host of kubelet_url"
+        "name that the kubelet's certificate must have", "", "the host of kubelet_url"
     )
     kubelet_insecure: Annotated[bool, _by(values.boolean)] = _row(
-        "whether the kubelet's certificate is not verified at all", default=False
+        "whether the kubelet's certificate is not verified", default=False
     )
     log_level: Annotated[LogLevel, _by(values.choice(get_args(LogLevel)))] = _row(
-        "least severity that is logged: debug, info, warning or error", "info"
+        "lowest severity that is logged: debug, info, warning or error", "info"
     )
     metric_prefix: Annotated[
         str,
         _by(
             values.name(r"([A-Za-z][A-Za-z0-9_./-]{0,62})?", "letters, digits and _ . / -, a letter first, at most 63")
         ),
-    ] = _row("what every metric's name begins with", "")
+    ] = _row("prefix of every metric's name", "")
     metric_suffix: Annotated[
         str, _by(values.name(r"[A-Za-z0-9_./-]{0,63}", "letters, digits and _ . / -, at most 63"))
-    ] = _row("what every metric's name ends with", "")
+    ] = _row("suffix of every metric's name", "")
     queue_bytes: Annotated[int, _by(values.size(64 * 1024, 1024**4))] = _row(
-        "memory for what waits to be sent, such as 16777216 or 16MiB", "16MiB"
+        "memory for readings that wait to be sent, such as 16777216 or 16MiB", "16MiB"
     )
     state_file: Annotated[str | None, _by(values.optional_path)] = _row(
-        "file that remembers what was delivered over a restart", ""
+        "file that remembers across restarts what was delivered", ""
     )
     health_listen: Annotated[values.ListenAddress | None, _by(values.listen_address)] = _row(
-        "where /livez, /readyz and /metrics are served, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
+        "address that serves /livez, /readyz and /metrics, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::]:8081", ""
     )
     scrape: Annotated[bool, _by(values.boolean)] = _row(
-        "whether /metrics of health_listen also has what is sent, pods' names included", default=False
+        "whether /metrics of health_listen also has the metrics that are sent, with pods' names", default=False
     )
     otlp_endpoint: Annotated[str | None, _by(_optional(values.text))] = _row(
-        "URL of the OTLP receiver; over HTTP /v1/metrics is appended unless it ends so; none with scrape alone",
+        "URL of the OTLP receiver (over HTTP, /v1/metrics is appended unless it ends so), or none with scrape alone",
         "",
         "http://localhost:4317, over HTTP http://localhost:4318/v1/metrics",
     )
@@ -214,14 +212,14 @@ class Settings(BaseSettings):
     )
     otlp_compression: Annotated[Compression, _by(values.choice(get_args(Compression)))] = _row("none or gzip", "none")
     otlp_certificate: Annotated[str | None, _by(values.optional_file)] = _row(
-        "CA certificates (PEM) that the receiver's certificate is verified with", "", "the system's"
+        "CA certificates (PEM) that verify the receiver's certificate", "", "the system's"
     )
     otlp_client_certificate: Annotated[str | None, _by(values.optional_file)] = _row(
         "client certificate (PEM) for mTLS, with otlp_client_key", ""
     )
     otlp_client_key: Annotated[str | None, _by(values.optional_file)] = _row("key (PEM) of otlp_client_certificate", "")
     otlp_insecure: Annotated[bool, _by(values.boolean)] = _row(
-        "whether a gRPC endpoint without http:// or https:// is sent to without TLS", default=False
+        "whether a gRPC endpoint without http:// or https:// is used without TLS", default=False
     )
 
     sources: Annotated[Mapping[str, str], SkipValidation] = Field(default={}, repr=False)
