@@ -255,12 +255,12 @@ class Exporter:
         self._succeeded = True
         if self._discovered is not None:
             _log.info(
-                "%d pods, %d cgroups, v%d; %d points accepted by %s",
+                "pods: %d, cgroups: %d (v%d), points accepted by %s: %d",
                 sum(series.entity.kind is EntityKind.POD for series in list(self._series.values())),
                 len(self._discovered.cgroups),
                 self._discovered.discovery.root.version,
-                self.stats.points_sent,
                 self._endpoint,
+                self.stats.points_sent,
             )
 
     def _run(self) -> None:

@@ -77,7 +77,7 @@ def test_the_first_accepted_export_is_said_once(tmp_path: Path, caplog: pytest.L
             node.read()
             node.deliver()
     (line,) = [line for line in lines(caplog, logging.INFO) if "accepted" in line]
-    assert line == "2 pods, 3 cgroups, v2; 28 points accepted by http://here:4317"
+    assert line == "pods: 2, cgroups: 3 (v2), points accepted by http://here:4317: 28"
     node.close()
 
 
