@@ -314,8 +314,7 @@ class Delivery:
         series = group.series
         if series.carried:
             # What was dropped while the request was under way may be newer, and may be older.
-            counters, there = group.parts[-1].readings.layout.counters, group.after.by_number()
-            delivered = {counters[number]: base.value for number, base in there.items()}
+            delivered = group.after.by_place(group.parts[-1].readings.layout)
             series.carried = {
                 place: value for place, value in series.carried.items() if value > delivered.get(place, -1)
             }

@@ -195,7 +195,7 @@ class Exporter:
             if (total := total_of(row)) is not None:
                 series.total = total
             if layout.seldom:
-                series.seldom |= values_there(layout.seldom, layout.pick_seldom(row))
+                series.seldom |= values_there(row, layout.seldom)
             of_tick.append(series)
             monos_ns.append(mono_ns)
         if of_tick == self._of_tick:
@@ -289,17 +289,16 @@ class Exporter:
         not_before = (before.read[0], max(0, before.read[1])) if before else (0, 0)
         layout = self._layout
         with self._lock:
-            bases = self._restart.bases(layout, key, path, origin, wall_offset_ns=wall_offset_ns, not_before=not_before)
-            is_anew = before is not None or self._restart.is_another(key, path, origin)
-            devices = self._restart.devices(layout, key, path, origin)
-            anew_unix_ns = bases.unix_ns if is_anew else self._restart.start_unix_ns(key, path, origin)
+            begins = self._restart.beginning(
+                layout, key, path, origin, wall_offset_ns=wall_offset_ns, not_before=not_before
+            )
             self._restart.begun(key, origin)
             if before is not None:
                 self._ended.append(before)
-            series = self._series[key] = Series(entity, path, origin, bases)
-            series.devices = devices
-            series.by_device = layout.covered(devices)
-            series.start_unix_ns = anew_unix_ns
+            series = self._series[key] = Series(entity, path, origin, begins.bases)
+            series.devices = begins.devices
+            series.by_device = layout.covered(begins.devices)
+            series.start_unix_ns = begins.start_unix_ns if before is None else begins.bases.unix_ns
         return series
 
     def _save(self) -> None:
@@ -331,7 +330,8 @@ class Exporter:
         waiting.sort(key=lambda waits: waits.mono_ns)
         unix_ns = max(0, discovered.mono_ns + discovered.wall_offset_ns)
         discovery = discovered.discovery
-        whole = tuple(waits._replace(values=padded(waits.values, self._layout)) for waits in waiting)
+        layout = self._layout  # no older than any of the rows
+        whole = tuple(waits._replace(values=padded(waits.values, layout)) for waits in waiting)
         return Remembered(
             discovered.mono_ns,
             unix_ns,
@@ -340,25 +340,23 @@ class Exporter:
             discovery.unlisted,
             whole,
             discovery.kinds,
-            self._layout.names,
+            layout.names,
         )
 
     def _unread(self, key: str, path: str, origin: Origin, wall_offset_ns: int) -> Remnant:
         """Of a cgroup of which nothing was sent."""
         layout = self._layout
-        bases = self._restart.bases(layout, key, path, origin, wall_offset_ns=wall_offset_ns, not_before=(0, 0))
-        by_device = layout.covered(self._restart.devices(layout, key, path, origin))
-        start_unix_ns = self._restart.start_unix_ns(key, path, origin)
-        return Remnant(path, origin.inode or 0, bases, None, by_device, start_unix_ns)
+        bases, devices, start_unix_ns = self._restart.beginning(
+            layout, key, path, origin, wall_offset_ns=wall_offset_ns, not_before=(0, 0)
+        )
+        return Remnant(path, origin.inode or 0, bases, None, layout.covered(devices), start_unix_ns)
 
     def _on_drop(self, series: Series, row: Row, full: bool) -> None:
         self.stats.readings_dropped += 1
         self.stats.points_dropped += len(row) - row.count(None)
         if (total := self._layout.total(row)) is not None:
             series.dropped = total
-        # A row that is older than the last columns is shorter.
-        there = (place for place in self._layout.counters if place < len(row))
-        series.carried = series.carried | {place: value for place in there if (value := row[place]) is not None}
+        series.carried = series.carried | values_there(row, self._layout.counters)
         if full and not self._full:
             self._full = True
             _log.warning(

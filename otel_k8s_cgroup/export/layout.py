@@ -44,7 +44,6 @@ class Layout:
         """The columns of which deltas are sent."""
         self.seldom = tuple(place for place in self.counters if columns[place].point.figure in seldom)
         """Those of them that most rows do not have."""
-        self.pick_seldom = picker(self.seldom)
         self.first = next((place for place in self.counters if columns[place].point.figure == "cpu_usage_ns"), None)
         """The CPU time that the statistics count; None where it is not sent as deltas."""
         self.names = Names(

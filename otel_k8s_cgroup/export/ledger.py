@@ -77,6 +77,10 @@ class Bases(NamedTuple):
             for number, value in zip(self.numbers, self.values, strict=True)
         }
 
+    def by_place(self, layout: Layout) -> dict[int, int]:
+        """Column → value, of each counter that has one."""
+        return {layout.counters[number]: value for number, value in zip(self.numbers, self.values, strict=True)}
+
     def each(self, counters: int) -> tuple[Base | None, ...]:
         """The reverse of ``of``, for so many counters."""
         return tuple(map(self.by_number().get, range(counters)))

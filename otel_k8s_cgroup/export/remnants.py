@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.metrics import Row
 
 
-def values_there(places: Iterable[int], values: Iterable[int | float | None]) -> dict[int, int | float]:
-    """place → value, of those that are there."""
-    return {place: value for place, value in zip(places, values, strict=True) if value is not None}
+def values_there(row: Row, places: Iterable[int]) -> dict[int, int | float]:
+    """Place → value, of those of ``places`` that ``row`` has. A row that is older than the last columns is shorter."""
+    width = len(row)
+    return {place: value for place in places if place < width and (value := row[place]) is not None}
 
 
 def waiting_of(held: Iterable[Series], layout: Layout) -> Iterator[Waiting]:
@@ -33,7 +34,7 @@ def waiting_of(held: Iterable[Series], layout: Layout) -> Iterator[Waiting]:
             # twice.
             part = parts[id(series)]
             entity = series.entity
-            remnant, row = remnant_of(series), padded(part.row, layout)
+            remnant, row = remnant_of(series), part.row
             if series.seldom:
                 row = _with_seldom(row, series.seldom, remnant.bases, layout)
             yield Waiting(entity.key, entity.kind, entity.describe(), remnant, part.mono_ns, part.unix_ns, row)
@@ -46,8 +47,8 @@ def padded(row: Row, layout: Layout) -> Row:
 
 def _with_seldom(row: Row, seldom: Mapping[int, int | float], bases: Bases, layout: Layout) -> Row:
     """A row with what was read before it and not delivered."""
-    delivered = {layout.counters[number]: value for number, value in zip(bases.numbers, bases.values, strict=True)}
-    filled = list(row)
+    delivered = bases.by_place(layout)
+    filled = list(padded(row, layout))
     for place in layout.seldom:
         value = seldom.get(place)
         if filled[place] is None and value is not None and value != delivered.get(place):

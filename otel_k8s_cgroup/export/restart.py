@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_k8s_cgroup.export.ledger import Bases, from_zero, start
 from otel_k8s_cgroup.export.series import Readings, Series
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from otel_k8s_cgroup.model import Discovery, Pod
 
 _log = logging.getLogger(__name__)
+
+
+class Beginning(NamedTuple):
+    """Where the counters of a cgroup begin."""
+
+    bases: Bases
+    devices: Devices
+    """What it had used there: what is not among that has counted nothing before."""
+    start_unix_ns: int = 0
+    """When it was made anew, where it was since an earlier process knew its entity; else 0."""
 
 
 class Restart:
@@ -78,7 +88,7 @@ class Restart:
             and not (origin is None or origin.born or remnant.is_another(path, origin.inode or 0))
         }
 
-    def bases(
+    def beginning(
         self,
         layout: Layout,
         key: str,
@@ -87,54 +97,27 @@ class Restart:
         *,
         wall_offset_ns: int,
         not_before: tuple[int, int],
-    ) -> Bases:
-        """Where the counters of a cgroup begin of which this process has delivered nothing.
+    ) -> Beginning:
+        """Of a cgroup of which this process has delivered nothing.
 
         ``layout`` is that of now: its columns are those of the state file, and what was found since behind them.
         """
-        remembered = self._remembered
+        remembered, used = self._remembered, layout.devices(origin.stats)
         if remembered and not origin.born:
+            none_used: Devices = dict.fromkeys(used, ())
             discovered = max((remembered.mono_ns, remembered.unix_ns), not_before)
-            if key not in remembered.cgroups:
-                if remembered.may_have_missed(key, path):
-                    # An earlier process may have delivered it.
-                    return start(layout, origin, wall_offset_ns, not_before)
-                return from_zero(layout, *discovered)
-            remnant = remembered.cgroups[key]
+            if key not in remembered.cgroups and not remembered.may_have_missed(key, path):
+                return Beginning(from_zero(layout, *discovered), none_used)
+            remnant = remembered.cgroups.get(key)
             if remnant is not None and remnant.is_another(path, origin.inode or 0):
                 # The one before was there at that discovery, and a moment later, when it was read.
                 read = [(held.mono_ns, held.unix_ns) for held in remembered.waiting if held.key == key]
-                return from_zero(layout, *max([discovered, *read, remnant.bases[:2]]))
+                bases = from_zero(layout, *max([discovered, *read, remnant.bases[:2]]))
+                return Beginning(bases, none_used, bases.unix_ns)
             if remnant is not None and remnant.path == path:
-                return remnant.bases
-        return start(layout, origin, wall_offset_ns, not_before)
-
-    def is_another(self, key: str, path: str, origin: Origin) -> bool:
-        """Whether the cgroup was made anew since the process before this one."""
-        remnant = self._remembered and self._remembered.cgroups.get(key)
-        return bool(remnant and not origin.born and remnant.is_another(path, origin.inode or 0))
-
-    def devices(self, layout: Layout, key: str, path: str, origin: Origin) -> Devices:
-        """What a cgroup had used where its counters begin, as ``bases`` has it: what is not among that has counted
-        nothing before.
-        """
-        remembered, there = self._remembered, layout.devices(origin.stats)
-        if remembered is None or origin.born:
-            return there
-        if key not in remembered.cgroups:
-            return there if remembered.may_have_missed(key, path) else dict.fromkeys(there, ())
-        remnant = remembered.cgroups[key]
-        if remnant is None:
-            return there
-        if remnant.is_another(path, origin.inode or 0):
-            return dict.fromkeys(there, ())
-        return {**there, **self._used(remnant)} if remnant.path == path else there
-
-    def start_unix_ns(self, key: str, path: str, origin: Origin) -> int:
-        """When the cgroup was made anew, where an earlier process knew; else 0."""
-        remnant = self._remembered and self._remembered.cgroups.get(key)
-        is_same = remnant and not origin.born and remnant.path == path
-        return remnant.start_unix_ns if remnant and is_same and not self.is_another(key, path, origin) else 0
+                return Beginning(remnant.bases, {**used, **self._used(remnant)}, remnant.start_unix_ns)
+        # Also where an earlier process may have delivered it.
+        return Beginning(start(layout, origin, wall_offset_ns, not_before), used)
 
     def begun(self, key: str, origin: Origin) -> None:
         """From here on this process's own series knows better."""

@@ -168,7 +168,7 @@ def test_counters_are_found_by_their_names(state: Remembered, wanted: list[str])
             continue
         if remnant is not None:
             origin = Origin(False, 0, (), remnant.inode)
-            found = restart.bases(layout, key, remnant.path, origin, wall_offset_ns=0, not_before=(0, 0))
+            found = restart.beginning(layout, key, remnant.path, origin, wall_offset_ns=0, not_before=(0, 0)).bases
             bases = dict(zip(COUNTERS, remnant.bases.each(3), strict=True))
             assert found.each(len(wanted)) == tuple(bases.get(name) for name in wanted)
     assert restart.remembers
