@@ -21,7 +21,7 @@ from otel_k8s_cgroup.sources import (
     device_name,
     metrics_of,
     open_cgroups,
-    parts_of,
+    parts_as_set,
     seldom_of,
     watch_pods,
 )
@@ -124,9 +124,8 @@ def latest_of(settings: RunSettings, metrics: Sequence[Metric]) -> Latest | None
         return None
     if not is_library_there():
         raise ExporterError(f"scrape: {NO_LIBRARY}")
-    poll = settings.poll_interval
-    most_ns = round(stalled_seconds(poll.total_seconds()) * 1e9)
-    return Latest(metrics, parts_of(metrics, dict(settings.intervals), poll), most_ns=most_ns)
+    most_ns = round(stalled_seconds(settings.poll_interval.total_seconds()) * 1e9)
+    return Latest(metrics, parts_as_set(settings, metrics), most_ns=most_ns)
 
 
 def run(
@@ -160,7 +159,7 @@ def run(
             endpoint=settings.otlp.endpoint,
             prefix=settings.metric_prefix,
             suffix=settings.metric_suffix,
-            seldom=seldom_of(metrics, parts_of(metrics, dict(settings.intervals), settings.poll_interval)),
+            seldom=seldom_of(metrics, parts_as_set(settings, metrics)),
             own_metrics=lambda: telemetry.encode(),  # noqa: PLW0108 it tells of the exporter, so it comes after it
             state=StateSaver(StateFile(settings.state_file)) if settings.state_file else None,
         )

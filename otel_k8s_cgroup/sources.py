@@ -124,6 +124,11 @@ def parts_of(metrics: Iterable[Metric], intervals: Mapping[str, timedelta], poll
     return sorted(parts, key=lambda part: not any(figure.name.startswith("cpu_usage") for figure in part[0]))
 
 
+def parts_as_set(settings: RunSettings, metrics: Iterable[Metric]) -> list[Part]:
+    """As ``parts_of``, at the intervals of ``settings``."""
+    return parts_of(metrics, dict(settings.intervals), settings.poll_interval)
+
+
 def seldom_of(metrics: Iterable[Metric], parts: Iterable[Part]) -> frozenset[str]:
     """The figures, of which metrics are made, that are not read at each reading."""
     seldom = {figure.name for figures, every in parts if every > 1 for figure in figures}
@@ -181,9 +186,7 @@ def open_cgroups(
         settings.cgroup_root,
         open_files=OpenFiles(max(0, limit)),
         clock=time.monotonic_ns,
-        parts=parts_of(
-            metrics_of(settings) if metrics is None else metrics, dict(settings.intervals), settings.poll_interval
-        ),
+        parts=parts_as_set(settings, metrics_of(settings) if metrics is None else metrics),
         containers=settings.containers,
         node_totals=settings.node_totals,
     )

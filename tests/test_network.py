@@ -23,9 +23,10 @@ from tests.cgroup.trees import Tree
 from tests.test_devices import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from otel_k8s_cgroup.metrics import Metric
     from otel_k8s_cgroup.model import Schema
     from tests.cgroup.trees import Version
 
@@ -62,6 +63,12 @@ TICKS = (((10, 1, 0, 0), (20, 2, 0, 0)), ((110, 4, 1, 2), (220, 6, 3, 4)), ((111
 KEYS = ("io", "packets", "errors", "dropped")
 
 
+def cgroups_of(tree: Tree, proc: Path, metrics: Sequence[Metric], clock: Callable[[], int]) -> NodeCgroups:
+    """What reads ``metrics`` of the node at each tick."""
+    parts = parts_of(metrics, {}, timedelta(seconds=1))
+    return NodeCgroups(str(tree.root), open_files=OpenFiles(100), clock=clock, parts=parts, proc=str(proc))
+
+
 def a_node(home: Path, version: Version = 2) -> tuple[Tree, Path]:
     """With one pod, whose sandbox has the process 7; and its /proc, where networks are still empty."""
     tree = Tree(home / "cgroup", version)
@@ -83,13 +90,7 @@ def test_a_pod_on_the_hosts_network_by_the_api(tmp_path: Path, started: str | No
     (proc / "7/net/dev").write_text(f"head\nhead\n  eth0: {' '.join(['5'] * 16)}\n")
     metrics = select(("alumet",), ("cpu", "network"))
     now_ns = SECOND
-    cgroups = NodeCgroups(
-        str(tree.root),
-        open_files=OpenFiles(100),
-        clock=lambda: now_ns,
-        parts=parts_of(metrics, {}, timedelta(seconds=1)),
-        proc=str(proc),
-    )
+    cgroups = cgroups_of(tree, proc, metrics, lambda: now_ns)
     listed = [(Pod(UID, "cart", "shop", "node", started, UID, details=Details(host_network=True)),)]
     rows: list[object] = []
     for reader in (
@@ -134,13 +135,7 @@ def received_over_restarts(home: Path, *runs: Sequence[str]) -> dict[str, float]
         instruments = Instruments(metrics)
         saver = StateSaver(StateFile(str(home / "state")))
         exporter = Exporter(receiver, instruments, queue_bytes=1 << 20, state=saver)
-        cgroups = NodeCgroups(
-            str(tree.root),
-            open_files=OpenFiles(100),
-            clock=time.monotonic_ns,
-            parts=parts_of(metrics, {}, timedelta(seconds=1)),
-            proc=str(proc),
-        )
+        cgroups = cgroups_of(tree, proc, metrics, time.monotonic_ns)
         agent = Agent(
             cgroups=cgroups,
             pods=lambda: pods,
@@ -185,13 +180,7 @@ def test_what_is_not_wanted_for_a_while_goes_on(tmp_path: Path) -> None:
     tree, proc = a_node(tmp_path)
     now_ns = SECOND
     metrics = select(("alumet",), ("cpu", "network"))
-    cgroups = NodeCgroups(
-        str(tree.root),
-        open_files=OpenFiles(100),
-        clock=lambda: now_ns,
-        parts=parts_of(metrics, {}, timedelta(seconds=1)),
-        proc=str(proc),
-    )
+    cgroups = cgroups_of(tree, proc, metrics, lambda: now_ns)
     values: list[object] = []
     for wanted, received in (({UID}, 100), (set[str](), 100), ({UID}, 7)):
         (proc / "7/net/dev").write_text(f"head\nhead\neth0: {received}{' 0' * 15}\n")
@@ -206,13 +195,7 @@ def test_who_is_born_with_too_many_interfaces_has_the_first(tmp_path: Path) -> N
     tree, proc = a_node(tmp_path)
     now_ns = SECOND
     metrics = select(("alumet",), ("cpu", "network"))
-    cgroups = NodeCgroups(
-        str(tree.root),
-        open_files=OpenFiles(100),
-        clock=lambda: now_ns,
-        parts=parts_of(metrics, {}, timedelta(seconds=1)),
-        proc=str(proc),
-    )
+    cgroups = cgroups_of(tree, proc, metrics, lambda: now_ns)
     lines = "".join(f"eth{number}: 5{' 0' * 15}\n" for number in range(17))
     (proc / "7/net/dev").write_text(f"head\nhead\n{lines}")
     born = UID.replace("d", "e")
@@ -237,13 +220,7 @@ def test_a_pods_network_in_every_schema(tmp_path: Path, schema: Schema, version:
     now_ns = SECOND
     receiver, instruments = Receiver(), Instruments(metrics)
     exporter = Exporter(receiver, instruments, queue_bytes=1 << 20)
-    cgroups = NodeCgroups(
-        str(tree.root),
-        open_files=OpenFiles(100),
-        clock=lambda: now_ns,
-        parts=parts_of(metrics, {}, timedelta(seconds=1)),
-        proc=str(proc),
-    )
+    cgroups = cgroups_of(tree, proc, metrics, lambda: now_ns)
     pods = (Pod(UID, "cart", "shop", "node", "2026-01-01T00:00:00Z", UID),)
     agent = Agent(
         cgroups=cgroups,
