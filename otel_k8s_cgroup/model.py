@@ -362,6 +362,11 @@ class Origin:
     could not be had."""
 
 
+def ticks_of(interval: timedelta, poll_interval: timedelta) -> int:
+    """How many ticks an interval is, on the grid of ``poll_interval``; at least one."""
+    return max(1, round(interval / poll_interval))
+
+
 def container_key(cgroup_uid: str, container_id: str) -> str:
     """The key of a container.
 

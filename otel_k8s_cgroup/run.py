@@ -14,6 +14,7 @@ from otel_k8s_cgroup.health import Status, serving, stalled_seconds
 from otel_k8s_cgroup.identity import Describe, shared_attributes
 from otel_k8s_cgroup.instruments import Instruments
 from otel_k8s_cgroup.known import START_TIME_WAIT_NS
+from otel_k8s_cgroup.model import ticks_of
 from otel_k8s_cgroup.scrape import NO_LIBRARY, Latest, Pods, is_library_there
 from otel_k8s_cgroup.sources import (
     LISTED_BY,
@@ -216,7 +217,7 @@ def run(
         agent.run(
             stop,
             poll_interval_ns=round(settings.poll_interval.total_seconds() * 1e9),
-            ticks_per_export=max(1, round(settings.export_interval / settings.poll_interval)),
+            ticks_per_export=ticks_of(settings.export_interval, settings.poll_interval),
         )
     finally:
         watcher.stop(timeout_seconds=0)  # nobody asks it any more; it has the time of the last export to end

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from otel_k8s_cgroup.cgroup import NodeCgroups, OpenFiles
 from otel_k8s_cgroup.figures import figures_named
 from otel_k8s_cgroup.kube import API_SERVER, KUBELET, ApiClient, Credentials, PodWatcher, open_pods
-from otel_k8s_cgroup.model import ApiAccess, Pem, TokenRetrieval
+from otel_k8s_cgroup.model import ApiAccess, Pem, TokenRetrieval, ticks_of
 from otel_k8s_cgroup.schemas import select
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def parts_of(metrics: Iterable[Metric], intervals: Mapping[str, timedelta], poll
     """
     by_every: dict[tuple[int, bool], list[str]] = {}
     for metric in metrics:
-        every = max(1, round(intervals.get(metric.group, poll) / poll))
+        every = ticks_of(intervals.get(metric.group, poll), poll)
         is_network = metric.group == "network"
         by_every.setdefault((every, is_network), []).extend(point.figure for point in metric.points)
     parts: list[Part] = []

@@ -38,7 +38,7 @@ _MOST_PROCESSES = 64
 
 # After a pod had no process that can be asked; and after its processes were hidden, or on the host's network.
 _RETRY_NS = 10**9
-_LOOK_AGAIN_LATER_NS = 60 * 10**9
+_RETRY_LATER_NS = 60 * 10**9
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ class NetworkReader:
 
     def _refused(self, error: OSError, now_ns: int, report: Callable[[CgroupError], None]) -> None:
         self.close()
-        self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
+        self._not_before_ns = now_ns + _RETRY_LATER_NS
         report(refused(f"{self._directory}: net/dev", error))
 
     def _is_of_pods(self, namespace: int, now_ns: int, report: Callable[[CgroupError], None]) -> bool:
@@ -158,7 +158,7 @@ class NetworkReader:
         if of_host == 0:
             report(ProcessesHidden(f"{self._proc}/1"))
         if of_host in (0, namespace):
-            self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
+            self._not_before_ns = now_ns + _RETRY_LATER_NS
             return False
         return True
 
@@ -208,10 +208,10 @@ class NetworkReader:
         elif self._unseen_ns is None:
             self._unseen_ns = now_ns
         # v1 does not list a process of another PID namespace at all; and a container may have none for a moment.
-        is_unseen = self._unseen_ns is not None and now_ns - self._unseen_ns >= _LOOK_AGAIN_LATER_NS
+        is_unseen = self._unseen_ns is not None and now_ns - self._unseen_ns >= _RETRY_LATER_NS
         if 0 in listed or (is_unseen and not self._sight.is_clear):
             report(ProcessesHidden(self._directory))
-            self._not_before_ns = now_ns + _LOOK_AGAIN_LATER_NS
+            self._not_before_ns = now_ns + _RETRY_LATER_NS
         return None
 
     def _ask_one(self, start: int, pid: int, file: str) -> tuple[bytes, int] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_CAUSES_SAID = 20
+_MAX_CAUSES_LOGGED = 20
 _MAX_PODS = 50_000
 """Of one node, finished ones included (a cluster keeps 12,500 of those); a server that lists more is not believed."""
 _MAX_ENDED = 1024
@@ -126,7 +126,7 @@ class PodStore:
         """Counts an object that was passed over, and says why, once a cause."""
         self.skipped_objects += 1
         cause = str(error)
-        if cause not in self._logged_causes and len(self._logged_causes) < _MAX_CAUSES_SAID:
+        if cause not in self._logged_causes and len(self._logged_causes) < _MAX_CAUSES_LOGGED:
             self._logged_causes.add(cause)
             log.warning("skipped: %s", cause)
 
@@ -186,7 +186,7 @@ class PodStore:
             return
         self._refused.add(pod.uid)
         self.refused_claims += 1
-        if self.refused_claims <= _MAX_CAUSES_SAID:
+        if self.refused_claims <= _MAX_CAUSES_LOGGED:
             log.warning("%s", claim_refused(pod, cgroup_uid))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pydantic import PlainValidator
 
+from otel_k8s_cgroup.model import ticks_of
 from otel_k8s_cgroup.schemas import select
 from otel_k8s_cgroup.settings.model import rows
 from otel_k8s_cgroup.settings.otlp import NOWHERE
@@ -89,7 +90,7 @@ def warn_of_rounding(settings: Settings) -> None:
     poll = settings.poll_interval
     given = [("intervals", f"{group} = ", interval) for group, interval in settings.intervals]
     for key, of, interval in [("export_interval", "", settings.export_interval), *given]:
-        rounded = max(1, round(interval / poll)) * poll
+        rounded = ticks_of(interval, poll) * poll
         if rounded != interval:
             logger.warning(
                 "%s (%s): %s%s is no multiple of poll_interval, which is %s: it is taken as %s",
